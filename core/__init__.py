@@ -1,0 +1,1 @@
+"""What every process shares, and nothing heavy: domain, errors, settings, log, UIDs, spool, ledger, doorbell."""

@@ -1,0 +1,341 @@
+"""The words of the field as values: levels, grades, reasons, volumes, findings, reports.
+
+Everything here is frozen. Coordinates: millimetres are LPS (DICOM patient); pixels are 0-based with an
+integer at a pixel's centre, column first in pairs named ``*_px``; frames are 1-based.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Point = tuple[float, float, float]  # x, y, z in millimetres, LPS
+
+
+class Level(StrEnum):
+    """The five lumbar disc levels, cranial to caudal."""
+
+    L1_L2 = "L1/L2"
+    L2_L3 = "L2/L3"
+    L3_L4 = "L3/L4"
+    L4_L5 = "L4/L5"
+    L5_S1 = "L5/S1"
+
+    @property
+    def above_sacrum(self) -> str:
+        """The name used while numbering is in doubt: ``S-1`` is the disc just above the sacrum."""
+        return f"S-{len(Level) - list(Level).index(self)}"
+
+
+class Condition(StrEnum):
+    """What is graded at a level (RSNA 2024)."""
+
+    CANAL = "canal"
+    SUBARTICULAR_LEFT = "subarticular_left"
+    SUBARTICULAR_RIGHT = "subarticular_right"
+    FORAMINAL_LEFT = "foraminal_left"
+    FORAMINAL_RIGHT = "foraminal_right"
+
+
+class GradeScale(StrEnum):
+    """A published scale; its grades run from mildest to worst."""
+
+    RSNA_3 = "RSNA 3-grade"
+    SCHIZAS_4 = "Schizas 4-grade"
+    SCHIZAS_7 = "Schizas 7-grade"
+
+    @property
+    def grades(self) -> tuple[str, ...]:
+        """The grades in words, mildest first."""
+        return _GRADES[self]
+
+
+_GRADES: dict[GradeScale, tuple[str, ...]] = {
+    GradeScale.RSNA_3: ("Normal/Mild", "Moderate", "Severe"),
+    GradeScale.SCHIZAS_4: ("A", "B", "C", "D"),
+    GradeScale.SCHIZAS_7: ("A1", "A2", "A3", "A4", "B", "C", "D"),
+}
+
+
+class Status(StrEnum):
+    """How a study's analysis ended, as report.json says it."""
+
+    REPORTED = "REPORTED"
+    REJECTED = "REJECTED"
+    HELD = "HELD"
+    FAILED = "FAILED"
+
+
+class Reason(StrEnum):
+    """Every rejection, abstention, doubt, hold, refusal and failure there is. Closed: nothing else is written."""
+
+    # A study is rejected: its images cannot be graded, whoever tries again.
+    NO_MR_IMAGES = "no_mr_images"
+    NO_AXIAL_T2 = "no_axial_t2"
+    TOO_FEW_SLICES = "too_few_slices"
+    UNDECODABLE = "undecodable"
+    NOT_LUMBAR = "not_lumbar"
+    EXAM_DENIED = "exam_denied"
+    UNDER_18 = "under_18"
+    INTERVENTIONAL = "interventional"
+    # A level is not graded.
+    NO_BUNDLE = "no_bundle"
+    NOT_IMAGED = "not_imaged"
+    LEVELS_NOT_COUNTED = "levels_not_counted"
+    MOTION = "motion"
+    NOISE = "noise"
+    LOW_QUALITY = "low_quality"
+    CORD_ON_SLICE = "cord_on_slice"
+    UNCERTAIN = "uncertain"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+    METAL = "metal"
+    POSTOPERATIVE = "postoperative"
+    FRACTURE = "fracture"
+    MASS = "mass"
+    SCOLIOSIS = "scoliosis"
+    # Numbering is in doubt (CLINICAL.md 9).
+    SACRUM_NOT_SHOWN = "sacrum_not_shown"
+    TRANSITIONAL = "transitional"
+    SIXTH_SEGMENT = "sixth_segment"
+    SERIES_DISAGREE = "series_disagree"
+    LEVELS_INCOMPLETE = "levels_incomplete"
+    # A series is not used.
+    LOCALIZER = "localizer"
+    NOT_T2 = "not_t2"
+    POST_CONTRAST_FAT_SUPPRESSED = "post_contrast_fat_suppressed"
+    GRADIENT_ECHO = "gradient_echo"
+    MYELOGRAPHY = "myelography"
+    DIFFUSION = "diffusion"
+    NO_GEOMETRY = "no_geometry"
+    OTHER_PLANE = "other_plane"
+    NOT_BEST = "not_best"
+    # A study is held: grading and delivery stop until somebody decides.
+    OPERATOR = "operator"
+    IDENTITY_MIXED = "identity_mixed"
+    IDENTITY_MISMATCH = "identity_mismatch"
+    PIXELS_CHANGED = "pixels_changed"
+    MOVED = "moved"
+    IMAGES_PURGED = "images_purged"
+    # The door says no.
+    CALLED_AE_UNKNOWN = "called_ae_unknown"
+    CALLING_AE_NOT_ALLOWED = "calling_ae_not_allowed"
+    NOT_DICOM = "not_dicom"
+    SOP_CLASS_MISMATCH = "sop_class_mismatch"
+    SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"
+    UID_INVALID = "uid_invalid"
+    UID_MISMATCH = "uid_mismatch"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
+    NO_ROOM = "no_room"
+    DISK_FAILED = "disk_failed"
+    # A delivery waits, is parked or is refused.
+    STUDY_ABSENT = "study_absent"
+    DESTINATION_DOWN = "destination_down"
+    DESTINATION_BUSY = "destination_busy"
+    DESTINATION_REFUSED = "destination_refused"
+    DESTINATION_UNKNOWN = "destination_unknown"
+    SHADOW = "shadow"
+    NOT_RESEARCH = "not_research"
+    PHANTOM_NOT_LIVE = "phantom_not_live"
+    TOO_LATE = "too_late"
+    SUPERSEDED = "superseded"
+    # Something of ours or of the world broke.
+    BUG = "bug"
+    WORKER_DIED = "worker_died"
+    BUNDLE_INVALID = "bundle_invalid"
+    FILE_MISSING = "file_missing"
+    LEDGER_DOWN = "ledger_down"
+    MISCONFIGURED = "misconfigured"
+
+    @property
+    def text(self) -> str:
+        """The reason in words for a reader; falls back to the code's own words."""
+        return REASON_TEXT.get(self, self.value.replace("_", " "))
+
+
+REASON_TEXT: dict[Reason, str] = {
+    Reason.NO_BUNDLE: "no grading model installed",
+    Reason.NOT_IMAGED: "no axial slice at this level",
+    Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
+    Reason.MOTION: "motion. Severe stenosis not excluded",
+    Reason.NOISE: "noise. Severe stenosis not excluded",
+    Reason.LOW_QUALITY: "poor image quality. Severe stenosis not excluded",
+    Reason.CORD_ON_SLICE: "cord/conus on this slice",
+    Reason.UNCERTAIN: "model uncertain. Severe stenosis not excluded",
+    Reason.OUT_OF_DISTRIBUTION: "unlike the images the model knows",
+    Reason.NO_AXIAL_T2: "no axial T2 found",
+    Reason.NO_MR_IMAGES: "no MR images found",
+    Reason.NOT_LUMBAR: "not a lumbar spine",
+    Reason.TOO_FEW_SLICES: "too few slices",
+    Reason.UNDECODABLE: "images cannot be decoded",
+    Reason.EXAM_DENIED: "exam type not graded at this site",
+    Reason.UNDER_18: "patient under 18",
+    Reason.INTERVENTIONAL: "interventional exam",
+    Reason.SACRUM_NOT_SHOWN: "sacrum not shown",
+    Reason.TRANSITIONAL: "transitional segment suspected",
+    Reason.SIXTH_SEGMENT: "sixth lumbar-type segment suspected",
+    Reason.SERIES_DISAGREE: "series disagree on the count",
+    Reason.LEVELS_INCOMPLETE: "fewer than five discs found",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceRef:
+    """Where a slice of a volume came from."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    frame: int  # 1-based; 1 for single-frame
+    instance_number: int | None  # as the viewer shows it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Volume:
+    """Parallel slices of one series, sorted along the slice normal. An angled block is a volume of its own.
+
+    ``pixels`` is (S, H, W) float32 after rescale. ``affine`` maps (column, row, slice, 1) to millimetres LPS.
+    """
+
+    series_instance_uid: str
+    series_number: int | None
+    description: str
+    pixels: F32
+    affine: F64  # (4, 4)
+    slices: tuple[SliceRef, ...]  # one per S
+
+    def point_mm(self, col: float, row: float, index: float) -> Point:
+        """The patient point of a pixel position."""
+        x, y, z, _ = self.affine @ np.array([col, row, index, 1.0])
+        return float(x), float(y), float(z)
+
+    def voxel(self, point_mm: Point) -> tuple[float, float, float]:
+        """The (column, row, slice) position of a patient point; may lie outside the volume."""
+        col, row, index, _ = np.linalg.solve(self.affine, np.array([*point_mm, 1.0]))
+        return float(col), float(row), float(index)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """(row, column, slice) spacing: the distance between neighbouring rows, columns and slices."""
+        col, row, index = (float(np.linalg.norm(self.affine[:3, axis])) for axis in range(3))
+        return row, col, index
+
+
+class SeriesRole(StrEnum):
+    """What a series is used for, as report.json says it."""
+
+    AXIAL_T2 = "axial_t2"
+    SAGITTAL_T2 = "sagittal_t2"
+    SAGITTAL_T1 = "sagittal_t1"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesUse:
+    """One series of the study and what was made of it."""
+
+    series_instance_uid: str
+    role: SeriesRole
+    slices: int
+    reason: Reason | None = None  # why it is not used, when it is not
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleInfo:
+    """Which trained parts made a report."""
+
+    name: str
+    version: str
+    digest: str  # SHA-256 over the manifest, hex
+    scale: GradeScale
+    clinical: bool = False
+    footer: str = ""  # CLINICAL.md 15, from the bundle's conditions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxialEvidence:
+    """The axial slice that gave the grade, and the box that was looked at."""
+
+    sop_instance_uid: str
+    frame: int
+    center_px: tuple[float, float]
+    box_px: tuple[float, float, float, float]  # col0, row0, col1, row1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SagittalEvidence:
+    """The level's point on the sagittal slice nearest to it."""
+
+    sop_instance_uid: str
+    frame: int
+    point_px: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """What was measured of a level's images; None where it could not be measured."""
+
+    passed: bool
+    noise_ssim: float | None = None
+    continuity_ssim: float | None = None
+    template_ssim: float | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A number about a level, with its uncertainty in the same unit (CLINICAL.md 18: report.json only)."""
+
+    name: str
+    value: float
+    unit: str  # UCUM
+    uncertainty: float | None = None
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One condition at one level: a grade, or the reason why there is none."""
+
+    level: Level
+    condition: Condition = Condition.CANAL
+    grade: str | None = None
+    abstained: Reason | None = None
+    possible: tuple[str, ...] = ()  # the prediction set, mildest first
+    probabilities: dict[str, float] = field(default_factory=dict)
+    axial: AxialEvidence | None = None
+    sagittal: SagittalEvidence | None = None
+    point_mm: Point | None = None
+    quality: Quality | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was made of one frozen set of images. ``reason`` is set when ``status`` is not REPORTED."""
+
+    study_instance_uid: str
+    status: Status
+    reason: Reason | None = None
+    reason_text: str = ""
+    frame_of_reference_assumed: bool = False
+    level_doubt: Reason | None = None
+    bundle: BundleInfo | None = None
+    levels_from: str | None = None  # "sagittal", or None when no level was named
+    series: tuple[SeriesUse, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    flags: tuple[str, ...] = ()  # statements for the reader that change no grade (CLINICAL.md 7)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def level_name(self, level: Level) -> str:
+        """How the level is called outside: no L-name leaves the node while numbering is in doubt."""
+        return level.above_sacrum if self.level_doubt else level.value
+
+
+Json = dict[str, Any]

@@ -1,0 +1,1 @@
+"""How Cauda is run: command line, supervisor, doctor, service units, containers."""

@@ -1,0 +1,1 @@
+"""DICOM results made from a Report: Structured Report and Secondary Capture."""
