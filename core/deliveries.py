@@ -1,0 +1,307 @@
+"""Deliveries: one result on its way to one destination (DESIGN.md 2, 7).
+
+due -> sent(attempt, lease) -> accepted -> committed | refused | cancelled | parked
+
+Deliveries of one study to one destination go one after the other. A destination that is away opens its circuit
+breaker: nothing is sent there until it is tried again, by one delivery.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cauda.core import liveness, schema
+from cauda.core.domain import Reason
+from cauda.core.ledger import Ledger, record
+from cauda.core.schema import DeliveryState
+
+_UNDERWAY = (DeliveryState.DUE, DeliveryState.SENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A deliverer's right to send one object until its lease runs out."""
+
+    id: int
+    attempt: int
+    failures: int
+    study_uid: str
+    destination: str
+    revision_id: int
+    kind: str
+    sop_class_uid: str
+    sop_uid: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Waits that double, with jitter drawn from ``draw`` (0..1)."""
+
+    first_s: float
+    max_s: float
+
+    def wait_s(self, failures: int, draw: float | None = None) -> float:
+        """The wait after the n-th failure in a row (n from 1): between half and the whole of the doubled time."""
+        whole = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return whole * (0.5 + 0.5 * (random.random() if draw is None else draw))  # noqa: S311  jitter, no secret
+
+
+def _claimable(now: ColumnElement[float], dead: Sequence[str], known: Sequence[str]) -> ColumnElement[bool]:
+    table, place = schema.delivery, schema.destination
+    before = table.alias()
+    predecessor = exists().where(
+        before.c.study_uid == table.c.study_uid,
+        before.c.destination == table.c.destination,
+        before.c.id < table.c.id,
+        before.c.state.in_(_UNDERWAY),
+    )
+    closed = exists().where(place.c.name == table.c.destination, place.c.open_until > now)
+    probe = table.alias()
+    probing = exists().where(
+        place.c.name == table.c.destination,
+        place.c.failures > 0,
+        probe.c.destination == table.c.destination,
+        probe.c.state == DeliveryState.SENT,
+        probe.c.lease_until >= now,
+        probe.c.worker.not_in(dead),
+    )
+    lost = or_(table.c.lease_until < now, table.c.worker.in_(dead))
+    return and_(
+        table.c.destination.in_(known),
+        schema.study.c.hold.is_(None),
+        or_(
+            and_(table.c.state == DeliveryState.DUE, table.c.not_before <= now),
+            and_(table.c.state == DeliveryState.SENT, lost),
+        ),
+        ~predecessor,
+        ~closed,
+        ~probing,
+    )
+
+
+def _dead_workers(conn: Connection) -> list[str]:
+    table = schema.delivery
+    workers = conn.execute(select(table.c.worker).where(table.c.state == DeliveryState.SENT).distinct()).scalars()
+    return [worker for worker in workers if worker and liveness.is_dead(worker)]
+
+
+def _source() -> Any:
+    return schema.delivery.join(schema.study, schema.delivery.c.study_uid == schema.study.c.uid).join(schema.result)
+
+
+def due(ledger: Ledger, conn: Connection, known: Sequence[str]) -> int:
+    """How many deliveries to the known destinations could be claimed now."""
+    where = _claimable(ledger.now(), _dead_workers(conn), known)
+    return int(conn.execute(select(func.count()).select_from(_source()).where(where)).scalar_one())
+
+
+def claim(ledger: Ledger, *, worker: str, lease_s: float, known: Sequence[str]) -> Claim | None:
+    """Claim the next delivery to one of the known destinations: highest priority, then the newest study."""
+    table, study = schema.delivery, schema.study
+    while True:
+        with ledger.write() as conn:
+            if ledger.engine.dialect.name == "postgresql":
+                # Two deliverers must not each see the other's study as free: claims go one at a time.
+                conn.execute(select(func.pg_advisory_xact_lock(0x44454C49)))
+            chosen = conn.execute(
+                select(
+                    table.c.id, table.c.attempt, table.c.state, table.c.failures, table.c.study_uid,
+                    table.c.destination, schema.result.c.revision_id, schema.result.c.kind,
+                    schema.result.c.sop_class_uid, schema.result.c.sop_uid, schema.result.c.path,
+                    schema.result.c.sha256,
+                )
+                .select_from(_source())
+                .where(_claimable(ledger.now(), _dead_workers(conn), known))
+                .order_by(study.c.priority.desc(), study.c.first_at.desc(), table.c.id)
+                .limit(1)
+            ).first()  # fmt: skip
+            if chosen is None:
+                return None
+            changed = conn.execute(
+                update(table)
+                .where(table.c.id == chosen.id, table.c.state == chosen.state, table.c.attempt == chosen.attempt)
+                .values(
+                    state=DeliveryState.SENT,
+                    attempt=chosen.attempt + 1,
+                    worker=worker,
+                    sent_at=ledger.now(),
+                    lease_until=ledger.now() + lease_s,
+                )
+            ).rowcount
+            if not changed:
+                continue
+            record(ledger, conn, "delivery_sent", study_uid=chosen.study_uid, delivery_id=chosen.id,
+                   attempt=chosen.attempt + 1)  # fmt: skip
+            return Claim(
+                id=chosen.id,
+                attempt=chosen.attempt + 1,
+                failures=chosen.failures,
+                study_uid=chosen.study_uid,
+                destination=chosen.destination,
+                revision_id=chosen.revision_id,
+                kind=chosen.kind,
+                sop_class_uid=chosen.sop_class_uid,
+                sop_uid=chosen.sop_uid,
+                path=chosen.path,
+                sha256=chosen.sha256,
+            )
+
+
+def _fence(claim: Claim) -> ColumnElement[bool]:
+    table = schema.delivery
+    return and_(
+        table.c.id == claim.id, table.c.state == DeliveryState.SENT, table.c.attempt == claim.attempt
+    )  # fmt: skip
+
+
+def renew(ledger: Ledger, claim: Claim, *, lease_s: float) -> bool:
+    """Push the lease out; False when the claim is no longer ours, or the study was held meanwhile."""
+    with ledger.write() as conn:
+        held = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
+        where = update(schema.delivery).where(_fence(claim))
+        return bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount) and held is None
+
+
+def accepted(ledger: Ledger, claim: Claim, *, words: str = "") -> bool:
+    """The archive said success; closes the destination's breaker."""
+    with ledger.write() as conn:
+        changed = _finish(ledger, conn, claim, DeliveryState.ACCEPTED, None, words)
+        if changed:
+            conn.execute(
+                update(schema.delivery).where(schema.delivery.c.id == claim.id).values(accepted_at=ledger.now())
+            )
+            _answered(ledger, conn, claim.destination)
+        return changed
+
+
+def refused(ledger: Ledger, claim: Claim, reason: Reason, words: str) -> bool:
+    """The archive will never take it as it is; ends the delivery, in the archive's own words."""
+    with ledger.write() as conn:
+        _answered(ledger, conn, claim.destination)
+        return _finish(ledger, conn, claim, DeliveryState.REFUSED, reason, words)
+
+
+def parked(ledger: Ledger, claim: Claim, reason: Reason, words: str = "") -> bool:
+    """Set aside until an operator decides."""
+    with ledger.write() as conn:
+        return _finish(ledger, conn, claim, DeliveryState.PARKED, reason, words)
+
+
+def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff) -> bool:
+    """The destination answers, but the object cannot go now: due again later."""
+    with ledger.write() as conn:
+        _answered(ledger, conn, claim.destination)
+        return _wait(ledger, conn, claim, reason, words, backoff.wait_s(claim.failures + 1))
+
+
+def away(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff) -> bool:
+    """The destination does not answer: open its breaker; the object is due again when that closes."""
+    with ledger.write() as conn:
+        table = schema.destination
+        _ensure(conn, claim.destination)
+        failures = conn.execute(
+            select(table.c.failures).where(table.c.name == claim.destination).with_for_update()
+        ).scalar_one() + 1  # fmt: skip
+        delay_s = backoff.wait_s(failures)
+        conn.execute(
+            update(table)
+            .where(table.c.name == claim.destination)
+            .values(failures=failures, open_until=ledger.now() + delay_s, reason_text=words[:512])
+        )
+        if failures == 1:
+            record(ledger, conn, "destination_away", destination=claim.destination, reason=reason)
+        return _wait(ledger, conn, claim, reason, words, delay_s)
+
+
+def _wait(ledger: Ledger, conn: Connection, claim: Claim, reason: Reason, words: str, delay_s: float) -> bool:
+    changed = conn.execute(
+        update(schema.delivery)
+        .where(_fence(claim))
+        .values(
+            state=DeliveryState.DUE,
+            worker=None,
+            lease_until=None,
+            failures=claim.failures + 1,
+            not_before=ledger.now() + delay_s,
+            reason=reason,
+            reason_text=words[:512],
+        )
+    ).rowcount
+    if changed:
+        record(ledger, conn, "delivery_waits", study_uid=claim.study_uid, delivery_id=claim.id, reason=reason,
+               delay_s=round(delay_s, 1))  # fmt: skip
+    return bool(changed)
+
+
+def _answered(ledger: Ledger, conn: Connection, name: str) -> None:
+    table = schema.destination
+    _ensure(conn, name)
+    back = conn.execute(
+        update(table).where(table.c.name == name, table.c.failures > 0).values(failures=0, open_until=0)
+    ).rowcount
+    conn.execute(update(table).where(table.c.name == name).values(ok_at=ledger.now()))
+    if back:
+        record(ledger, conn, "destination_back", destination=name)
+        # What waited only for the destination goes now.
+        conn.execute(
+            update(schema.delivery)
+            .where(
+                schema.delivery.c.destination == name,
+                schema.delivery.c.state == DeliveryState.DUE,
+                schema.delivery.c.reason == Reason.DESTINATION_DOWN,
+            )
+            .values(not_before=ledger.now())
+        )
+
+
+def _ensure(conn: Connection, name: str) -> None:
+    table = schema.destination
+    if conn.execute(select(table.c.name).where(table.c.name == name)).first() is None:
+        try:
+            with conn.begin_nested():
+                conn.execute(insert(table).values(name=name))
+        except IntegrityError:
+            return  # another deliverer met it first
+
+
+def _finish(ledger: Ledger, conn: Connection, claim: Claim, state: DeliveryState, reason: Reason | None,
+            words: str) -> bool:  # fmt: skip
+    changed = conn.execute(
+        update(schema.delivery)
+        .where(_fence(claim))
+        .values(state=state, lease_until=None, failures=0, reason=reason, reason_text=words[:512] or None)
+    ).rowcount
+    if changed:
+        record(ledger, conn, f"delivery_{state}", study_uid=claim.study_uid, delivery_id=claim.id, reason=reason)
+    return bool(changed)
+
+
+def retry(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, destination: str | None = None) -> int:
+    """An operator sends again what was refused or waits; returns how many."""
+    table = schema.delivery
+    where: ColumnElement[bool] = table.c.state.in_((DeliveryState.REFUSED, DeliveryState.DUE))
+    if study_uid is not None:
+        where = and_(where, table.c.study_uid == study_uid)
+    if destination is not None:
+        where = and_(where, table.c.destination == destination)
+    keys = conn.execute(select(table.c.id, table.c.study_uid).where(where).with_for_update()).all()
+    for row in keys:
+        conn.execute(
+            update(table)
+            .where(table.c.id == row.id)
+            .values(state=DeliveryState.DUE, not_before=ledger.now(), failures=0)
+        )
+        record(ledger, conn, "delivery_retried", study_uid=row.study_uid, delivery_id=row.id)
+    if destination is not None:
+        conn.execute(update(schema.destination).where(schema.destination.c.name == destination).values(open_until=0))
+    else:
+        conn.execute(update(schema.destination).values(open_until=0))
+    return len(keys)

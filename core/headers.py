@@ -1,0 +1,183 @@
+"""What an image's header alone says: who it belongs to, and whether it may be used for grading.
+
+The role decides what restarts the quiet time and opens a revision (CLINICAL.md 1, 3). It errs toward "may be used":
+the pipeline decides by picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from cauda.core import uids
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected
+
+MANUFACTURER = "Cauda"
+
+_MR_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.4",  # MR Image
+        "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
+        "1.2.840.10008.5.1.4.1.1.4.3",  # Enhanced MR Color Image
+        "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image
+    }
+)
+
+# Words that exclude T2 weighting or mean "not for grading", in the languages scanners speak.
+_NOT_T2 = re.compile(
+    r"\b(t1w?|t1[ _-]?(tse|fse|se|spin|flair|vibe|fs)|pdw?|loc|locali[sz]er|scout|survey|topogram|planning|lokalizer"
+    r"|dwi|adc|diff(usion)?|ep2d|flash|vibe|fl3d|fgre|spgr|gre|medic|haste|myelo\w*|ssfse|mrcp|b[0-9]{3,4})\b"
+)
+_T1 = re.compile(r"\bt1(w|[ _-]?(tse|fse|se|spin|flair))?\b")
+
+# Identity (CLINICAL.md 4), and every attribute that a result copies from its images.
+_IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+_DEMOGRAPHICS = (
+    *_IDENTITY, "PatientName", "PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyID",
+    "StudyDescription", "ReferringPhysicianName", "SpecificCharacterSet",
+)  # fmt: skip
+
+
+class Role(StrEnum):
+    """What an instance may be used for, by its header."""
+
+    AXIAL = "axial"  # T2-possible
+    SAGITTAL = "sagittal"  # T2-possible
+    SAGITTAL_T1 = "sagittal_t1"
+    MR_OTHER = "mr_other"
+    INERT = "inert"  # no MR image at all
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it changes the set of images usable for grading."""
+        return self in {Role.AXIAL, Role.SAGITTAL, Role.SAGITTAL_T1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Identifiers, role and digests; no patient attribute."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    role: Role
+    ours: bool
+    identity: str
+    demographics: str
+
+
+def read(path: Path) -> Header:
+    """The header of a Part 10 file; Rejected when no study can be read from it."""
+    try:
+        dataset = dcmread(path, stop_before_pixels=True)
+        return of(dataset)
+    except InvalidDicomError as error:
+        raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file") from error
+    except (ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
+        # pydicom raises any of these on malformed elements; their text may hold values
+        raise Rejected(Reason.NOT_DICOM, f"header cannot be read ({type(error).__name__})") from None
+
+
+def of(dataset: Dataset) -> Header:
+    """The header facts of a data set; Rejected naming the first UID that is missing or wrong."""
+    return Header(
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        sop_uid=_uid(dataset, "SOPInstanceUID"),
+        sop_class_uid=_uid(dataset, "SOPClassUID"),
+        role=role(dataset),
+        ours=is_ours(dataset),
+        identity=digest(dataset, _IDENTITY),
+        demographics=digest(dataset, _DEMOGRAPHICS),
+    )
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    return uids.checked(str(dataset.get(keyword) or ""), keyword)
+
+
+def digest(dataset: Dataset, keywords: tuple[str, ...]) -> str:
+    """A digest of attributes, blanks around values ignored; equal for absent and empty."""
+    parts = [" ".join(str(dataset.get(keyword) or "").split()) for keyword in keywords]
+    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_ours(dataset: Dataset) -> bool:
+    """Whether a Cauda made this result: it names itself in Contributing Equipment with a Device UID.
+
+    Phantom images are input like any scanner's and do not carry it.
+    """
+    for item in dataset.get("ContributingEquipmentSequence") or ():
+        if item.get("Manufacturer") == MANUFACTURER and item.get("DeviceUID"):
+            return True
+    return False
+
+
+def role(dataset: Dataset) -> Role:
+    """What the instance may be used for."""
+    if dataset.get("SOPClassUID") not in _MR_CLASSES:
+        return Role.INERT
+    plane = _plane(dataset)
+    if plane is None:
+        return Role.MR_OTHER
+    text = " ".join(
+        str(dataset.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName", "SequenceName")
+    ).lower()
+    text = re.sub(r"[_*/()\[\].-]+", " ", text)
+    image_type = {str(part).upper() for part in (dataset.get("ImageType") or ())}
+    if image_type & {"LOCALIZER", "ADC", "DIFFUSION", "PROJECTION IMAGE"}:
+        return Role.MR_OTHER
+    echo = _number(dataset, "EchoTime")
+    repetition = _number(dataset, "RepetitionTime")
+    gradient = "GR" in str(dataset.get("ScanningSequence") or "")
+    # A short echo with a short repetition is T1; STIR has a short echo but a long repetition.
+    short = echo is not None and echo < 40 and repetition is not None and repetition < 1400
+    t1 = short or (_T1.search(text) is not None and "t2" not in text)
+    if plane == "sagittal" and t1 and not gradient:
+        return Role.SAGITTAL_T1
+    if t1 or gradient or _NOT_T2.search(text):
+        return Role.MR_OTHER
+    return Role.AXIAL if plane == "axial" else Role.SAGITTAL
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    try:
+        value = float(dataset.get(keyword) or "nan")
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _plane(dataset: Dataset) -> str | None:
+    """Axial or sagittal by the slice normal; None for coronal and for no geometry."""
+    try:
+        cosines = np.asarray([float(x) for x in orientation(dataset)])
+    except (TypeError, ValueError):
+        return None
+    if cosines.shape != (6,) or not np.isfinite(cosines).all():
+        return None
+    normal = np.abs(np.cross(cosines[:3], cosines[3:]))
+    if normal.max() < 0.5:
+        return None
+    return {0: "sagittal", 2: "axial"}.get(int(normal.argmax()))
+
+
+def orientation(dataset: Dataset) -> Any:
+    """Image Orientation (Patient), also from an Enhanced object's functional groups (first frame); () if absent."""
+    if dataset.get("ImageOrientationPatient"):
+        return dataset.ImageOrientationPatient
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for item in (dataset.get(groups) or ())[:1]:
+            for plane in item.get("PlaneOrientationSequence") or ():
+                return plane.get("ImageOrientationPatient") or ()
+    return ()

@@ -1,0 +1,262 @@
+"""What an arriving instance does to its study: new, duplicate, correction, other pixels, moved (CLINICAL.md 1, 3, 4).
+
+Called by the filer, inside its transaction, in the order of arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+
+from cauda.core import schema
+from cauda.core.domain import Reason
+from cauda.core.headers import Header, Role
+from cauda.core.ledger import Ledger, record
+from cauda.core.schema import StudyState
+
+INPUT_ROLES = tuple(role for role in Role if role.is_input)
+
+
+class Outcome(StrEnum):
+    """What became of an arriving instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CORRECTION = "correction"  # same picture, other demographics
+    VARIANT = "variant"  # same picture, something else in the header differs
+    PIXELS_CHANGED = "pixels_changed"
+    MOVED = "moved"  # the SOP UID is known under another study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filed:
+    """An instance as it now lies in its study's folder."""
+
+    header: Header
+    path: str  # relative to the data folder
+    version: int
+    sha256: str
+    dataset_sha256: str
+    bytes: int
+    association_id: str | None
+    source: str  # calling AE title, or "stow"
+    same_picture: bool | None = None  # as the current version; None when there is none
+
+
+def versions(conn: Connection, study_uid: str, sop_uid: str) -> Sequence[Row[Any]]:
+    """Every version kept of one instance, oldest first."""
+    table = schema.instance
+    return conn.execute(
+        select(table).where(table.c.study_uid == study_uid, table.c.sop_uid == sop_uid).order_by(table.c.version)
+    ).all()
+
+
+def opened(ledger: Ledger, conn: Connection, *, association_id: str, listener: str, calling_aet: str, called_aet: str,
+           address: str) -> None:  # fmt: skip
+    """An association was accepted."""
+    conn.execute(
+        insert(schema.association).values(
+            id=association_id,
+            listener=listener,
+            calling_aet=calling_aet,
+            called_aet=called_aet,
+            address=address,
+            opened_at=ledger.now(),
+        )
+    )
+
+
+def ended(ledger: Ledger, conn: Connection, association_id: str, how: str) -> None:
+    """An association ended: ``released``, ``aborted`` or ``lost``. Only a release says that a sender was done."""
+    conn.execute(
+        update(schema.association)
+        .where(schema.association.c.id == association_id, schema.association.c.ended_at.is_(None))
+        .values(ended_at=ledger.now(), ended_how=how)
+    )
+    if how != "released":
+        return
+    brought = (
+        select(schema.instance.c.study_uid)
+        .where(schema.instance.c.association_id == association_id, schema.instance.c.role.in_(INPUT_ROLES))
+        .distinct()
+    )
+    conn.execute(update(schema.study).where(schema.study.c.uid.in_(brought)).values(released_at=ledger.now()))
+
+
+def lose_dead(ledger: Ledger, conn: Connection, dead_listeners: Iterable[str]) -> None:
+    """End the associations of listeners that died without a word."""
+    conn.execute(
+        update(schema.association)
+        .where(schema.association.c.listener.in_(list(dead_listeners)), schema.association.c.ended_at.is_(None))
+        .values(ended_at=ledger.now(), ended_how="lost")
+    )
+
+
+def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
+    """Enter one filed instance and move its study; returns what it was."""
+    header = filed.header
+    kept = versions(conn, header.study_uid, header.sop_uid)
+    if any(row.dataset_sha256 == filed.dataset_sha256 for row in kept):
+        return Outcome.DUPLICATE
+    current = next((row for row in kept if row.current), None)
+    study = _study(ledger, conn, filed)
+    outcome = Outcome.NEW
+    if current is not None:
+        outcome = _difference(filed, current)
+    elif _elsewhere(ledger, conn, header):
+        outcome = Outcome.MOVED
+    stands = outcome is not Outcome.PIXELS_CHANGED  # the picture that was graded stays the current one
+    if current is not None and stands:
+        conn.execute(update(schema.instance).where(schema.instance.c.id == current.id).values(current=False))
+    conn.execute(
+        insert(schema.instance).values(
+            study_uid=header.study_uid,
+            series_uid=header.series_uid,
+            sop_uid=header.sop_uid,
+            sop_class_uid=header.sop_class_uid,
+            version=filed.version,
+            current=stands,
+            path=filed.path,
+            sha256=filed.sha256,
+            dataset_sha256=filed.dataset_sha256,
+            bytes=filed.bytes,
+            role=header.role,
+            ours=header.ours,
+            identity=header.identity,
+            demographics=header.demographics,
+            association_id=filed.association_id,
+            filed_at=ledger.now(),
+        )
+    )
+    if header.role.is_input and not header.ours:
+        _move_study(ledger, conn, study, outcome)
+    return outcome
+
+
+def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
+    table = schema.study
+    query = select(table).where(table.c.uid == filed.header.study_uid).with_for_update()
+    row = conn.execute(query).first()
+    if row is None:
+        conn.execute(
+            insert(table).values(
+                uid=filed.header.study_uid,
+                state=StudyState.RECEIVING,
+                source=filed.source[:16],
+                first_at=ledger.now(),
+                opened_at=ledger.now(),
+            )
+        )
+        record(ledger, conn, "study_opened", study_uid=filed.header.study_uid, source=filed.source)
+        row = conn.execute(query).one()
+    return row
+
+
+def _difference(filed: Filed, current: Row[Any]) -> Outcome:
+    if not filed.same_picture:
+        return Outcome.PIXELS_CHANGED
+    if filed.header.demographics != current.demographics:
+        return Outcome.CORRECTION
+    return Outcome.VARIANT
+
+
+def _elsewhere(ledger: Ledger, conn: Connection, header: Header) -> bool:
+    """Hold the other studies that know this SOP UID; their results are to be withdrawn."""
+    if not header.role.is_input:
+        return False
+    table = schema.instance
+    others = conn.execute(
+        select(table.c.study_uid)
+        .where(table.c.sop_uid == header.sop_uid, table.c.study_uid != header.study_uid, table.c.current)
+        .distinct()
+    ).scalars()
+    moved = False
+    for other in others.all():
+        moved = True
+        hold(ledger, conn, other, Reason.MOVED, f"an image of this study arrived under study {header.study_uid}")
+    return moved
+
+
+def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outcome) -> None:
+    table = schema.study
+    where = table.c.uid == study.uid
+    if outcome in {Outcome.NEW, Outcome.MOVED}:
+        if study.state == StudyState.PURGED:
+            hold(ledger, conn, study.uid, Reason.IMAGES_PURGED, "images no longer here: resend or retrieve all")
+        elif study.state == StudyState.COMPLETE:
+            conn.execute(update(table).where(where).values(state=StudyState.RECEIVING, opened_at=ledger.now()))
+            record(ledger, conn, "study_reopened", study_uid=study.uid)
+        # the hard age of CLINICAL.md 3 counts from the first image that can be graded
+        if study.input_at is None:
+            conn.execute(update(table).where(where).values(opened_at=ledger.now()))
+        conn.execute(update(table).where(where).values(input_at=ledger.now()))
+    elif outcome is Outcome.CORRECTION:
+        if study.corrected_at is None:
+            record(ledger, conn, "demographics_corrected", study_uid=study.uid)
+        conn.execute(update(table).where(where).values(corrected_at=ledger.now()))
+    elif outcome is Outcome.PIXELS_CHANGED:
+        hold(ledger, conn, study.uid, Reason.PIXELS_CHANGED, "an image came again with other pixels")
+    _check_identity(ledger, conn, study.uid)
+
+
+def _check_identity(ledger: Ledger, conn: Connection, study_uid: str) -> None:
+    """Hold while the study's images name more than one patient; let go when they agree again."""
+    table = schema.instance
+    identities = conn.execute(
+        select(func.count(table.c.identity.distinct())).where(
+            table.c.study_uid == study_uid, table.c.current, table.c.role.in_(INPUT_ROLES)
+        )
+    ).scalar_one()
+    if identities > 1:
+        hold(ledger, conn, study_uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
+    else:
+        release(ledger, conn, study_uid, only=Reason.IDENTITY_MIXED)
+
+
+def hold(ledger: Ledger, conn: Connection, study_uid: str, reason: Reason, text: str) -> bool:
+    """Stop grading and delivery of a study at once; False when it is held already, whose first reason stays."""
+    changed = conn.execute(
+        update(schema.study)
+        .where(schema.study.c.uid == study_uid, schema.study.c.hold.is_(None))
+        .values(hold=reason, hold_text=text[:256], hold_at=ledger.now())
+    ).rowcount
+    if changed:
+        record(ledger, conn, "study_held", study_uid=study_uid, reason=reason, text=text)
+    return bool(changed)
+
+
+def release(ledger: Ledger, conn: Connection, study_uid: str, *, only: Reason | None = None) -> bool:
+    """Let a held study go on; with ``only``, just if that was the reason."""
+    table = schema.study
+    where = and_(table.c.uid == study_uid, table.c.hold.is_not(None))
+    if only is not None:
+        where = and_(where, table.c.hold == only)
+    changed = conn.execute(update(table).where(where).values(hold=None, hold_text=None, hold_at=None)).rowcount
+    if changed:
+        record(ledger, conn, "study_released", study_uid=study_uid)
+    return bool(changed)
+
+
+def force_complete(ledger: Ledger, conn: Connection, study_uid: str) -> bool:
+    """An operator says the study is complete; False when there is no such study receiving."""
+    table = schema.study
+    changed = conn.execute(
+        update(table).where(table.c.uid == study_uid, table.c.state == StudyState.RECEIVING).values(forced=True)
+    ).rowcount
+    if changed:
+        record(ledger, conn, "study_forced", study_uid=study_uid)
+    return bool(changed)
+
+
+def watched(conn: Connection) -> list[str]:
+    """Studies that the completeness tick has to look at."""
+    table = schema.study
+    return list(
+        conn.execute(
+            select(table.c.uid).where(or_(table.c.state == StudyState.RECEIVING, table.c.corrected_at.is_not(None)))
+        ).scalars()
+    )

@@ -1,0 +1,269 @@
+"""The ledger's tables. Times are seconds since 1970 UTC on the database's clock; paths are relative to the data folder.
+
+No patient attribute is kept here: identity and demographics are digests, the values stay in the files.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts itself up there
+
+
+class StudyState(StrEnum):
+    """A study's machine; a hold is a flag beside it."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    PURGED = "purged"
+
+
+class RevisionState(StrEnum):
+    """A revision's machine: due -> grading(attempt, lease) -> one of the rest."""
+
+    DUE = "due"
+    GRADING = "grading"
+    REPORTED = "reported"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    RETRACTED = "retracted"
+
+
+class RevisionKind(StrEnum):
+    """Whether the images are graded, or earlier findings reissued with corrected demographics."""
+
+    GRADE = "grade"
+    REISSUE = "reissue"
+
+
+class DeliveryState(StrEnum):
+    """An object on its way to one destination: due -> sent(attempt, lease) -> accepted -> committed, or an end.
+
+    ``sent`` is written before the first byte leaves: after a crash the archive may or may not have it.
+    """
+
+    DUE = "due"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    PARKED = "parked"
+
+
+process = Table(
+    "process",
+    metadata,
+    Column("token", String(128), primary_key=True),  # liveness.token, and the role
+    Column("role", String(16), nullable=False),  # listener | grade | deliver
+    Column("slots", Integer, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+association = Table(
+    "association",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("listener", String(128), nullable=False),  # process.token
+    Column("calling_aet", String(16), nullable=False),
+    Column("called_aet", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("ended_how", String(16)),  # released | aborted | lost
+    Index("ix_association_open", "listener", "ended_at"),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("uid", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),  # higher first
+    Column("source", String(16), nullable=False),  # the AE title that sent its first image
+    Column("first_at", Double, nullable=False),  # the first instance of any kind
+    Column("opened_at", Double, nullable=False),  # the first instance since the last completion: the hard age
+    Column("input_at", Double),  # the last change of the gradable set
+    Column("released_at", Double),  # the last release of an association that brought gradable images
+    Column("corrected_at", Double),  # demographics changed and not yet reissued
+    Column("forced", Boolean, nullable=False, server_default="0"),  # an operator said it is complete
+    Column("late_revisions", Integer, nullable=False, server_default="0"),
+    Column("complete_at", Double),
+    Column("complete_reason", String(256)),
+    Column("hold", String(32)),  # Reason
+    Column("hold_text", String(256)),
+    Column("hold_at", Double),
+    Index("ix_study_state", "state"),
+    Index("ix_study_corrected_at", "corrected_at"),
+    Index("ix_study_first_at", "first_at"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("study_uid", String(64), ForeignKey("study.uid"), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("sop_uid", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("current", Boolean, nullable=False),  # one current version a SOP UID
+    Column("path", String(256), nullable=False),
+    Column("sha256", String(64), nullable=False),  # of the file
+    Column("dataset_sha256", String(64), nullable=False),  # without File Meta
+    Column("bytes", BigInteger, nullable=False),
+    Column("role", String(16), nullable=False),  # headers.Role
+    Column("ours", Boolean, nullable=False),  # a result of ours that came back
+    Column("identity", String(64), nullable=False),  # digest: PatientID, issuer, birth date
+    Column("demographics", String(64), nullable=False),  # digest: every attribute that results copy
+    Column("association_id", String(64)),
+    Column("filed_at", Double, nullable=False),
+    UniqueConstraint("study_uid", "sop_uid", "version"),
+    Index("ix_instance_sop_uid", "sop_uid"),
+    Index("ix_instance_association_id", "association_id"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("study_uid", String(64), ForeignKey("study.uid"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),  # fences: a worker with an old one changes nothing
+    Column("deaths", Integer, nullable=False, server_default="0"),  # claims in a row that ended in a lost lease
+    Column("worker", String(128)),
+    Column("lease_until", Double),
+    Column("not_before", Double, nullable=False),
+    Column("claimed_at", Double),
+    Column("frozen_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("complete_reason", String(256), nullable=False),
+    Column("bundle_digest", String(64)),
+    Column("config_digest", String(64), nullable=False),
+    Column("code_version", String(32), nullable=False),
+    Column("identity", JSON),  # DICOM keyword -> value from the archive, only with demographics = archive
+    Column("reason", String(32)),  # Reason
+    Column("reason_text", String(4096)),  # for FAILED, the stack
+    Column("report", JSON),  # report.json
+    UniqueConstraint("study_uid", "number"),
+    Index("ix_revision_state", "state", "not_before"),
+)
+
+revision_input = Table(
+    "revision_input",
+    metadata,
+    Column("revision_id", _Id, ForeignKey("revision.id"), primary_key=True),
+    Column("instance_id", _Id, ForeignKey("instance.id"), primary_key=True),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),  # sr | sc | ko
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("sop_uid", String(64), nullable=False, unique=True),
+    Column("series_uid", String(64), nullable=False),
+    Column("path", String(256), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("made_at", Double, nullable=False),
+    Index("ix_result_study_uid", "study_uid"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("result_id", _Id, ForeignKey("result.id"), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("destination", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row, of this object; sets the backoff
+    Column("worker", String(128)),
+    Column("lease_until", Double),
+    Column("not_before", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("sent_at", Double),
+    Column("accepted_at", Double),
+    Column("committed_at", Double),
+    Column("transaction_uid", String(64)),
+    Column("reason", String(32)),
+    Column("reason_text", String(512)),  # the archive's own words
+    UniqueConstraint("result_id", "destination"),
+    Index("ix_delivery_state", "state", "not_before"),
+    Index("ix_delivery_study", "study_uid", "destination"),
+)
+
+destination = Table(
+    "destination",
+    metadata,
+    Column("name", String(256), primary_key=True),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("open_until", Double, nullable=False, server_default="0"),  # circuit breaker: nothing is sent before
+    Column("ok_at", Double),
+    Column("reason_text", String(512)),
+)
+
+tracking = Table(
+    "tracking",
+    metadata,
+    Column("study_uid", String(64), ForeignKey("study.uid"), primary_key=True),
+    Column("level", String(8), primary_key=True),
+    Column("condition", String(32), primary_key=True),
+    Column("uid", String(64), nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("kind", String(48), nullable=False),
+    Column("study_uid", String(64)),
+    Column("revision_id", _Id),
+    Column("delivery_id", _Id),
+    Column("detail", JSON, nullable=False),
+    Index("ix_event_study_uid", "study_uid", "id"),
+    Index("ix_event_kind", "kind", "id"),
+)
+
+refused_peer = Table(
+    "refused_peer",
+    metadata,
+    Column("aet", String(16), primary_key=True),
+    Column("address", String(64), primary_key=True),
+    Column("why", String(32), nullable=False),  # Reason
+    Column("count", Integer, nullable=False),
+    Column("last_at", Double, nullable=False),
+)

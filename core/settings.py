@@ -1,0 +1,323 @@
+"""Every setting there is, in one frozen typed tree: `cauda.toml`, then `CAUDA_*`, then the command line.
+
+Nested keys use two underscores in the environment: ``CAUDA_NODE__AET=CAUDA``. Secrets may lie as files in the
+directory named by ``CREDENTIALS_DIRECTORY`` (systemd) or ``CAUDA_SECRETS_DIR``, one file a key
+(``cauda_ledger__url``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from cauda.core.errors import Misconfigured
+
+
+def _aet(text: str) -> str:
+    if not 1 <= len(text.strip()) <= 16 or not text.isascii() or "\\" in text or not text.isprintable():
+        msg = "an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 AE)"
+        raise ValueError(msg)
+    return text.strip()
+
+
+def _network(text: str) -> str:
+    ipaddress.ip_network(text, strict=False)
+    return text
+
+
+def _timezone(text: str) -> str:
+    ZoneInfo(text)
+    return text
+
+
+AeTitle = Annotated[str, AfterValidator(_aet)]
+Network = Annotated[str, AfterValidator(_network)]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(_Section):
+    """Who we are on the DICOM network."""
+
+    aet: AeTitle = "CAUDA"
+    host: str = "0.0.0.0"  # noqa: S104  a hospital node listens on its network; who may talk is `peers`
+    port: Port = 11112
+
+
+class Http(_Section):
+    """The pages and probes. Only loopback needs no login."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class Peer(_Section):
+    """Who may open an association: an AE title (`*` for any) from a network."""
+
+    aet: str = "*"
+    network: Network
+
+
+class Limits(_Section):
+    """Bounds at the door."""
+
+    max_associations: int = Field(default=50, ge=1)
+    max_associations_per_peer: int = Field(default=20, ge=1)
+    max_object_bytes: int = Field(default=2 * 1024**3, ge=1024)
+    max_pdu_bytes: int = Field(default=262_144, ge=4096)
+    min_free_bytes: int = Field(default=5 * 1024**3, ge=0)
+    acse_timeout_s: Seconds = 30
+    dimse_timeout_s: Seconds = 60
+    network_timeout_s: Seconds = 120
+    drain_s: Seconds = 20
+
+
+class Completeness(_Section):
+    """When a study counts as complete (CLINICAL.md 3)."""
+
+    after_release_s: Seconds = 600
+    quiet_s: Seconds = 600
+    hard_age_s: Seconds = 5400
+
+
+class Grading(_Section):
+    """The bundle that grades, and how long a study may take."""
+
+    bundle: Path | None = None
+    bundle_digest: str | None = None
+    lease_s: Seconds = 60
+    time_limit_s: Seconds = 600
+    max_deaths: int = Field(default=3, ge=1)
+    not_analysed_page: bool = True  # CLINICAL.md 24
+    deny_exams: tuple[str, ...] = (
+        "pelvis", "becken", "bassin", "sacroiliac", "si joint", "isg", "abdomen", "prostate", "prostata",
+        "enterography", "enterographie", "rectum", "hip", "huefte",
+    )  # fmt: skip
+
+
+class Delivery(_Section):
+    """How results leave."""
+
+    lease_s: Seconds = 60
+    retry_s: Seconds = 15  # first wait after a passing failure; doubles
+    retry_max_s: Seconds = 900
+    network_timeout_s: Seconds = 30
+    threads: int = Field(default=4, ge=1)
+
+
+class Site(_Section):
+    """Facts about the hospital."""
+
+    timezone: Timezone | None = None
+
+
+class Logging(_Section):
+    """Log output: JSON unless a terminal."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Destination(_Section):
+    """Where results go: ``dimse://AET@HOST:PORT`` or ``folder:PATH``, options as ``?research=1&shadow=1&test=1``."""
+
+    name: str
+    kind: Literal["dimse", "folder"]
+    aet: AeTitle | None = None
+    host: str | None = None
+    port: Port | None = None
+    path: Path | None = None
+    calling_aet: AeTitle | None = None  # toward this destination; the node's own otherwise
+    research: bool = False
+    shadow: bool = False
+    test: bool = False
+    sr: bool = True
+    demographics: Literal["hold", "archive"] = "hold"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return destination_fields(value)
+        if isinstance(value, dict) and "url" in value:
+            rest = {k: v for k, v in value.items() if k != "url"}
+            return destination_fields(str(value["url"])) | rest
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Destination:
+        if self.kind == "dimse" and not (self.aet and self.host and self.port):
+            msg = "a dimse destination needs dimse://AET@HOST:PORT"
+            raise ValueError(msg)
+        if self.kind == "folder" and self.path is None:
+            msg = "a folder destination needs folder:PATH"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Loopback host or folder: counts as research and as test (CLINICAL.md 16)."""
+        return self.kind == "folder" or is_loopback(self.host or "")
+
+    @property
+    def live(self) -> bool:
+        """Whether results of a non-clinical bundle are sent there rather than only made."""
+        return not self.shadow and (self.research or self.local)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def destination_fields(url: str) -> dict[str, Any]:
+    """A destination's fields from its URL form; the name is the URL without its options."""
+    parts = urlsplit(url)
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    name = url.split("?", 1)[0]
+    if parts.scheme == "folder":
+        return {"name": name, "kind": "folder", "path": unquote(parts.path or parts.netloc)} | options
+    if parts.scheme == "dimse":
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{name}: the port is not a number up to 65535") from error
+        return {
+            "name": name,
+            "kind": "dimse",
+            # urlsplit lower-cases nothing in the user part, and AE titles are case-sensitive
+            "aet": unquote(parts.username or ""),
+            "host": parts.hostname,
+            "port": port,
+        } | options
+    raise ValueError(f"{name!r}: allowed are dimse://AET@HOST:PORT and folder:PATH")
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="CAUDA_", env_nested_delimiter="__")
+
+    data: Path = Path("data")
+    ledger_url: SecretStr | None = None  # sqlite in the data folder when unset
+    broker_url: SecretStr | None = None  # none: workers find work by their own tick
+    node: Node = Node()
+    http: Http = Http()
+    peers: tuple[Peer, ...] = (Peer(network="127.0.0.0/8"), Peer(network="::1/128"))
+    limits: Limits = Limits()
+    completeness: Completeness = Completeness()
+    grading: Grading = Grading()
+    delivery: Delivery = Delivery()
+    destinations: tuple[Destination, ...] = ()
+    site: Site = Site()
+    log: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Settings:
+        names = [d.name for d in self.destinations]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"destinations: two are named {name!r}; give each its own name")
+        return self
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's database URL."""
+        if self.ledger_url is not None:
+            return self.ledger_url.get_secret_value()
+        return f"sqlite:///{self.data.resolve() / 'ledger.sqlite'}"
+
+    @property
+    def broker(self) -> str | None:
+        """The message broker's URL, or None."""
+        return self.broker_url.get_secret_value() if self.broker_url else None
+
+
+def load(
+    config: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from overrides, then the environment, then secret files, then the configuration file.
+
+    Raises Misconfigured naming the key and what is allowed.
+    """
+    if config is not None and not config.is_file():
+        raise Misconfigured(f"configuration file {config} is not there")
+    secrets = environ.get("CAUDA_SECRETS_DIR") or environ.get("CREDENTIALS_DIRECTORY")
+
+    class _Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del env_settings, dotenv_settings, file_secret_settings
+            sources: list[PydanticBaseSettingsSource] = [init_settings, _Environment(settings_cls, environ)]
+            if secrets:
+                sources.append(_Environment(settings_cls, _secret_files(Path(secrets))))
+            if config is not None:
+                sources.append(TomlConfigSettingsSource(settings_cls, config))
+            return tuple(sources)
+
+    try:
+        loaded = _Loaded(**dict(overrides or {}))
+    except ValidationError as error:
+        raise Misconfigured(_explain(error)) from None  # the values may be secrets
+    except ValueError as error:  # tomllib's, with line and column
+        raise Misconfigured(f"{config}: {error}") from None
+    return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
+
+
+class _Environment(EnvSettingsSource):
+    """The environment given as an argument instead of the process's own."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        self._environ = {k.lower(): v for k, v in environ.items()}
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str]:
+        return self._environ
+
+
+def _secret_files(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text().strip() for p in folder.iterdir() if p.is_file()} if folder.is_dir() else {}
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        lines.append(f"{key}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+__all__ = ["Destination", "Settings", "load"]

@@ -1,0 +1,263 @@
+"""Files on disk, durable before anybody is told so.
+
+    <data>/arrivals/<listener>/   landed, acknowledged, not yet filed; locked by its living listener
+    <data>/studies/<study uid>/   filed images, ``<sop uid>.dcm``; a later version is ``<sop uid>.v2.dcm``
+    <data>/outbox/<study uid>/    results, ``<sop uid>.dcm``; what is there under a UID is delivered, never rebuilt
+    <data>/unfiled/               acknowledged, but no study can be read from it; kept for a person to look at
+
+Portable durability: write, fdatasync, rename or link to the final name, fsync of the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cauda.core import uids
+from cauda.core.domain import Reason
+from cauda.core.errors import Misconfigured, Unavailable
+
+_PART = ".part"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
+    fsync_folder(folder.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The folders under one data directory. Paths stored elsewhere are relative to ``data``."""
+
+    data: Path
+    min_free_bytes: int = 0
+
+    @property
+    def arrivals(self) -> Path:
+        """Where every listener has a folder of its own."""
+        return self.data / "arrivals"
+
+    @property
+    def studies(self) -> Path:
+        """Filed images."""
+        return self.data / "studies"
+
+    @property
+    def outbox(self) -> Path:
+        """Results."""
+        return self.data / "outbox"
+
+    @property
+    def unfiled(self) -> Path:
+        """Acknowledged files from which no study can be read."""
+        return self.data / "unfiled"
+
+    def prepare(self) -> None:
+        """Make the folders; Misconfigured where the data directory cannot be written."""
+        try:
+            for folder in (self.arrivals, self.studies, self.outbox, self.unfiled):
+                make_folder(folder)
+        except OSError as error:
+            raise Misconfigured(f"data: {self.data} cannot be written ({error.strerror})") from error
+
+    def check_room(self, incoming: int = 0) -> None:
+        """Raise Unavailable(no_room) when storing ``incoming`` bytes would go below the free-space floor."""
+        free = shutil.disk_usage(self.data).free
+        if free - incoming < self.min_free_bytes:
+            raise Unavailable(Reason.NO_ROOM, f"no room: {free >> 20} MiB free, {self.min_free_bytes >> 20} MiB kept")
+
+    def absolute(self, path: str) -> Path:
+        """The place of a stored relative path."""
+        return self.data / path
+
+    def relative(self, path: Path) -> str:
+        """How a path is stored."""
+        return str(path.relative_to(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """One living listener's landing folder; holds its lock until closed or the process ends."""
+
+    folder: Path
+    lock_fd: int
+
+    def close(self) -> None:
+        """Give the folder up, so that another listener may adopt what is left in it."""
+        os.close(self.lock_fd)
+
+
+def open_arrivals(spool: Spool, name: str) -> Arrivals:
+    """Make and lock a landing folder; the name must be unique among living listeners."""
+    folder = spool.arrivals / name
+    make_folder(folder)
+    fd = _try_lock(folder)
+    if fd is None:
+        raise Misconfigured(f"{folder} is in use by another listener; only one may use this name")
+    fsync_folder(folder)
+    return Arrivals(folder, fd)
+
+
+def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
+    """Landing folders whose listener has died, each locked by us now; the caller closes them."""
+    for folder in sorted(spool.arrivals.iterdir()):
+        if folder == own or not folder.is_dir():
+            continue
+        fd = _try_lock(folder)
+        if fd is not None:
+            yield Arrivals(folder, fd)
+
+
+def remove_if_empty(arrivals: Arrivals) -> None:
+    """Remove an adopted landing folder that holds nothing any more."""
+    for part in arrivals.folder.glob(f"*{_PART}"):
+        part.unlink(missing_ok=True)  # never acknowledged
+    (arrivals.folder / ".lock").unlink(missing_ok=True)
+    with suppress(OSError):  # something landed meanwhile: leave it
+        arrivals.folder.rmdir()
+
+
+def _try_lock(folder: Path) -> int | None:
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def waiting(folder: Path) -> list[Path]:
+    """Landed files in the order of their names; unfinished parts are not among them."""
+    return sorted(p for p in folder.iterdir() if p.suffix == ".dcm")
+
+
+def land(arrivals: Path, name: str, chunks: Iterable[bytes | memoryview]) -> Path:
+    """Write a file so that it survives a crash the moment this returns.
+
+    ``name`` must be new. Raises Unavailable(no_room | disk_failed); then nothing is left behind.
+    """
+    part = arrivals / f"{name}{_PART}"
+    final = arrivals / f"{name}.dcm"
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            for chunk in chunks:
+                _write_all(fd, chunk)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        part.rename(final)
+        fsync_folder(arrivals)
+    except OSError as error:
+        for path in (part, final):
+            with suppress(OSError):
+                path.unlink()
+        raise disk_error(error) from error
+    return final
+
+
+def disk_error(error: OSError) -> Unavailable:
+    """What a failed write means for the sender."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Unavailable(Reason.NO_ROOM, "no room: disk or quota is full")
+    return Unavailable(Reason.DISK_FAILED, f"disk: {error.strerror or type(error).__name__}")
+
+
+def _write_all(fd: int, chunk: bytes | memoryview) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def file_image(
+    spool: Spool, arrival: Path, study_uid: str, sop_uid: str, *, first_version: int = 1
+) -> tuple[Path, int]:
+    """Give a landed file its name in the study's folder, never replacing one; returns path and version.
+
+    Not durable until `settle` is called for the folder. Repeats harmlessly: the same bytes keep their name.
+    """
+    folder = spool.studies / uids.checked(study_uid, "Study Instance UID")
+    make_folder(folder)
+    uids.checked(sop_uid, "SOP Instance UID")
+    version = first_version
+    while True:
+        final = folder / (f"{sop_uid}.dcm" if version == 1 else f"{sop_uid}.v{version}.dcm")
+        try:
+            os.link(arrival, final)
+        except FileExistsError:
+            if final.samefile(arrival) or sha256(final) == sha256(arrival):
+                return final, version
+            version += 1
+        except OSError as error:
+            raise disk_error(error) from error
+        else:
+            return final, version
+
+
+def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tuple[Path, str]:
+    """Store a result unless one is there under this UID; returns its path and the SHA-256 of what is there."""
+    folder = spool.outbox / uids.checked(study_uid, "Study Instance UID")
+    final = folder / f"{uids.checked(sop_uid, 'SOP Instance UID')}.dcm"
+    part = folder / f"{sop_uid}.{os.getpid()}{_PART}"
+    try:
+        make_folder(folder)
+        if not final.exists():
+            with open_synced(part) as fd:
+                _write_all(fd, content)
+            with suppress(FileExistsError):
+                os.link(part, final)
+            part.unlink()
+        fsync_folder(folder)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error) from error
+    return final, sha256(final)
+
+
+@contextmanager
+def open_synced(path: Path) -> Iterator[int]:
+    """A new or emptied file's descriptor; its data is durable when the block ends."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        yield fd
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
+def read(spool: Spool, path: str) -> bytes:
+    """A stored file's bytes. A listed file that is not there is the world's fault: a mount that is away."""
+    try:
+        return spool.absolute(path).read_bytes()
+    except FileNotFoundError as error:
+        raise Unavailable(Reason.FILE_MISSING, f"file not there: {path}; is the data folder mounted?") from error
+    except OSError as error:
+        raise disk_error(error) from error
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
