@@ -6,10 +6,12 @@ due -> grading(attempt, lease) -> reported | rejected | failed | superseded | re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from cauda.core import liveness, schema
 from cauda.core.domain import Json, Reason
@@ -207,6 +209,7 @@ def claim(ledger: Ledger, *, worker: str, lease_s: float, max_deaths: int) -> Cl
             ).rowcount
             if not changed:
                 continue  # somebody else was quicker
+            _served(ledger, conn, chosen.source)
             record(ledger, conn, "revision_claimed", study_uid=chosen.study_uid, revision_id=chosen.id,
                    attempt=chosen.attempt + 1, after_death=lost)  # fmt: skip
             return Claim(
@@ -223,22 +226,24 @@ def claim(ledger: Ledger, *, worker: str, lease_s: float, max_deaths: int) -> Cl
 
 
 def _next(ledger: Ledger, conn: Connection) -> Any:
-    table, study = schema.revision, schema.study
-    other_revision, other_study = table.alias(), study.alias()
-    served = (
-        select(func.coalesce(func.max(other_revision.c.claimed_at), 0.0))
-        .select_from(other_revision.join(other_study, other_revision.c.study_uid == other_study.c.uid))
-        .where(other_study.c.source == study.c.source)
-        .scalar_subquery()
-    )
+    table, study, source = schema.revision, schema.study, schema.source
     query = (
-        select(table)
-        .select_from(table.join(study))
+        select(table, study.c.source)
+        .select_from(table.join(study).outerjoin(source, source.c.aet == study.c.source))
         .where(_claimable(ledger.now(), _dead_workers(conn)))
-        .order_by(study.c.priority.desc(), served, study.c.first_at.desc(), table.c.id)
+        .order_by(study.c.priority.desc(), func.coalesce(source.c.served_at, 0.0), study.c.first_at.desc(), table.c.id)
         .limit(1)
     )
     return conn.execute(query).first()
+
+
+def _served(ledger: Ledger, conn: Connection, aet: str) -> None:
+    """Remember that this source had its turn."""
+    table = schema.source
+    if conn.execute(update(table).where(table.c.aet == aet).values(served_at=ledger.now())).rowcount:
+        return
+    with suppress(IntegrityError), conn.begin_nested():  # another worker met it first
+        conn.execute(insert(table).values(aet=aet, served_at=ledger.now()))
 
 
 def _fence(claim: Claim) -> ColumnElement[bool]:

@@ -100,6 +100,13 @@ association = Table(
     Index("ix_association_open", "listener", "ended_at"),
 )
 
+source = Table(
+    "source",
+    metadata,
+    Column("aet", String(16), primary_key=True),  # who sends studies
+    Column("served_at", Double, nullable=False),  # when a study of theirs was last claimed for grading
+)
+
 study = Table(
     "study",
     metadata,

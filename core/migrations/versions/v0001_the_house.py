@@ -68,6 +68,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("aet", "address", name=op.f("pk_refused_peer")),
     )
     op.create_table(
+        "source",
+        sa.Column("aet", sa.String(length=16), nullable=False),
+        sa.Column("served_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("aet", name=op.f("pk_source")),
+    )
+    op.create_table(
         "study",
         sa.Column("uid", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -240,6 +246,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_study_corrected_at")
 
     op.drop_table("study")
+    op.drop_table("source")
     op.drop_table("refused_peer")
     op.drop_table("process")
     with op.batch_alter_table("event", schema=None) as batch_op:
