@@ -1,0 +1,198 @@
+"""What every object we make has in common: patient and study as the images have them, equipment, time, UIDs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+
+from cauda.core.headers import MANUFACTURER
+from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from cauda.pipeline.results.codes import PROCESSING_EQUIPMENT, coded
+from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
+
+MODEL_NAME = "Cauda"
+
+# Type 2: present even when the images have none (PS3.3 C.7.1.1, C.7.2.1).
+_REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+_OPTIONAL = (
+    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "PatientBirthTime",
+    "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup", "PatientComments", "PatientIdentityRemoved",
+    "DeidentificationMethod", "DeidentificationMethodCodeSequence", "QualityControlSubject",
+    "StudyDescription", "IssuerOfAccessionNumberSequence", "ProcedureCodeSequence", "ReferencedStudySequence",
+    "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "ConsultingPhysicianName",
+    "PatientAge", "PatientSize", "PatientWeight", "PatientSexNeutered", "PregnancyStatus", "AdmissionID",
+    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription",
+)  # fmt: skip
+_OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)")
+
+
+def new_instance(
+    sop_class_uid: str,
+    modality: str,
+    ids: ObjectIds,
+    study_instance_uid: str,
+    sources: Sequence[Dataset],
+    context: ResultContext,
+) -> Dataset:
+    """An object of the study with every module but its own content; Explicit VR Little Endian.
+
+    Patient and study attributes are the first source's, byte for byte, or ``context.identity``'s where it names them.
+    """
+    made = Dataset()
+    _patient_and_study(made, sources[0] if sources else Dataset(), context)
+    made.StudyInstanceUID = context.identity.get("StudyInstanceUID", study_instance_uid)
+    made.SOPClassUID = sop_class_uid
+    made.SOPInstanceUID = ids.sop_instance_uid
+    made.SeriesInstanceUID = ids.series_instance_uid
+    made.SeriesNumber = ids.series_number
+    made.InstanceNumber = context.revision
+    made.Modality = modality
+    _time(made, sources, context)
+    _equipment(made, context)
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    made.file_meta.MediaStorageSOPInstanceUID = UID(ids.sop_instance_uid)
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return made
+
+
+def _patient_and_study(made: Dataset, source: Dataset, context: ResultContext) -> None:
+    charset = _character_set(source, context)
+    if charset:
+        made.SpecificCharacterSet = charset
+    same_bytes = charset == source.get("SpecificCharacterSet")
+    for keyword in (*_REQUIRED, *_OPTIONAL):
+        if keyword in context.identity:
+            _add(made, keyword, context.identity[keyword])
+        elif keyword in source:
+            copy_element(made, source, keyword, as_bytes=same_bytes)
+        elif keyword in _REQUIRED:
+            setattr(made, keyword, "")
+
+
+def _character_set(source: Dataset, context: ResultContext) -> object:
+    """The images' own, unless the archive's values came with another or need one that can spell everything."""
+    own: object = source.get("SpecificCharacterSet")
+    if "SpecificCharacterSet" in context.identity:
+        return context.identity["SpecificCharacterSet"]
+    plain = all(str(value).isascii() for value in context.identity.values() if isinstance(value, str))
+    return own if plain else "ISO_IR 192"
+
+
+def _add(made: Dataset, keyword: str, value: object) -> None:
+    """Sets a value, or bytes that are already in the data set's character set."""
+    tag = Tag(keyword)
+    if isinstance(value, bytes):
+        made[tag] = _raw(tag, dictionary_VR(tag), value)
+    else:
+        made[tag] = DataElement(tag, dictionary_VR(tag), value)
+
+
+def _raw(tag: int, vr: str, value: bytes) -> RawDataElement:
+    padded = value if len(value) % 2 == 0 else value + b" "
+    return RawDataElement(Tag(tag), vr, len(padded), padded, 0, is_implicit_VR=False, is_little_endian=True)
+
+
+def copy_element(made: Dataset, source: Dataset, keyword: str, *, as_bytes: bool = True) -> None:
+    """Copies an attribute; text that nobody has decoded yet stays the bytes it was."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in source:
+        return
+    element: object = source.get_item(tag)  # raw until somebody decodes it
+    if as_bytes and isinstance(element, RawDataElement) and dictionary_VR(tag) != "SQ":
+        made[tag] = _raw(tag, dictionary_VR(tag), element.value or b"")
+    else:
+        made[tag] = deepcopy(source[tag])
+
+
+def local_time(sources: Sequence[Dataset], context: ResultContext) -> datetime:
+    """The result's time as the images count time, else as the site does (CLINICAL.md 30)."""
+    offset = _offset(sources)
+    if offset is not None:
+        return context.at.astimezone(offset)
+    return context.at.astimezone(context.site_timezone) if context.site_timezone else context.at
+
+
+def _offset(sources: Sequence[Dataset]) -> timezone | None:
+    stated = _OFFSET.fullmatch(str(sources[0].get("TimezoneOffsetFromUTC", "")).strip()) if sources else None
+    if stated is None:
+        return None
+    sign, hours, minutes = stated.groups()
+    delta = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(-delta if sign == "-" else delta)
+
+
+def _time(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> None:
+    at = local_time(sources, context)
+    date, time = at.strftime("%Y%m%d"), at.strftime("%H%M%S.%f")
+    made.SeriesDate = made.ContentDate = made.InstanceCreationDate = date
+    made.SeriesTime = made.ContentTime = made.InstanceCreationTime = time
+    if _offset(sources) is not None:
+        copy_element(made, sources[0], "TimezoneOffsetFromUTC")
+
+
+def _equipment(made: Dataset, context: ResultContext) -> None:
+    """Enhanced General Equipment, and Contributing Equipment: a result of ours is known by its DeviceUID."""
+    made.Manufacturer = MANUFACTURER
+    made.ManufacturerModelName = MODEL_NAME
+    made.DeviceSerialNumber = context.device_uid
+    made.SoftwareVersions = context.code_version
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [coded(PROCESSING_EQUIPMENT)]
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = MODEL_NAME
+    item.SoftwareVersions = context.code_version
+    item.DeviceUID = context.device_uid
+    item.ContributionDateTime = context.at.strftime("%Y%m%d%H%M%S.%f%z")
+    item.ContributionDescription = "Graded the spinal canal by machine; unverified"
+    made.ContributingEquipmentSequence = [item]
+
+
+def sop_class_of(source: Dataset) -> str:
+    """The image's class; archives of single files sometimes lack it in the data set."""
+    meta = getattr(source, "file_meta", Dataset())
+    return str(source.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or MRImageStorage)
+
+
+def referenced(source: Dataset, frame: int | None = None) -> Dataset:
+    """An item of a Referenced SOP Sequence; the frame is named where the object has frames."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_of(source)
+    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    if frame is not None and "NumberOfFrames" in source:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def referenced_study(study_instance_uid: str, objects: Sequence[Reference]) -> Dataset:
+    """An item of a Hierarchical SOP Instance Reference (PS3.3 C.17.2.1), series in the order given."""
+    series: dict[str, list[Dataset]] = {}
+    for one in objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID = one.sop_class_uid
+        item.ReferencedSOPInstanceUID = one.sop_instance_uid
+        series.setdefault(one.series_instance_uid, []).append(item)
+    study = Dataset()
+    study.StudyInstanceUID = study_instance_uid
+    study.ReferencedSeriesSequence = []
+    for uid, items in series.items():
+        group = Dataset()
+        group.SeriesInstanceUID = uid
+        group.ReferencedSOPSequence = items
+        study.ReferencedSeriesSequence.append(group)
+    return study

@@ -1,0 +1,172 @@
+"""The SR's measurement groups: for each level where it lies (TID 1410) and what was found (TID 1501).
+
+Region and numbers stand in two groups under one Tracking UID, because viewers turn only a group without
+numbers into a measurement that jumps to its slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from cauda.core.domain import AxialEvidence, Finding, Report
+from cauda.core.headers import MANUFACTURER
+from cauda.pipeline.results import codes, words
+from cauda.pipeline.results.content import (
+    CONCEPT_MOD,
+    CONTAINS,
+    OBS_CONTEXT,
+    code,
+    container,
+    image,
+    number,
+    polyline,
+    text,
+    uid_reference,
+)
+from cauda.pipeline.results.context import ResultContext
+from cauda.pipeline.results.instance import MODEL_NAME, referenced
+
+_SSIM = (
+    ("noise_ssim", codes.NOISE_SSIM),
+    ("continuity_ssim", codes.CONTINUITY_SSIM),
+    ("template_ssim", codes.TEMPLATE_SSIM),
+)
+
+
+def measurement_groups(report: Report, sources: Mapping[str, Dataset], context: ResultContext) -> Iterable[Dataset]:
+    """Every level's groups, cranial to caudal, then the group on image quality; ``sources`` by SOP Instance UID."""
+    findings = words.canal_findings(report)
+    for finding in findings:
+        if finding.grade is not None and finding.axial is not None:
+            yield _region_group(report, finding, finding.axial, sources, context)
+        yield _finding_group(report, finding, context)
+    if any(finding.quality is not None for finding in findings):
+        yield _quality_group(report, findings, sources, context)
+
+
+def _region_group(
+    report: Report,
+    finding: Finding,
+    axial: AxialEvidence,
+    sources: Mapping[str, Dataset],
+    context: ResultContext,
+) -> Dataset:
+    source = sources[axial.sop_instance_uid]
+    region = polyline(codes.IMAGE_REGION, _outline(axial, source), referenced(source, axial.frame))
+    # Viewers take a group's comment as the measurement's label.
+    label = text(CONTAINS, codes.COMMENT, words.tracking_text(report, finding))
+    items = [*_head(report, finding, context), region, *_evaluation(report, finding), label]
+    return container(codes.MEASUREMENT_GROUP, items, "1410")
+
+
+def _finding_group(report: Report, finding: Finding, context: ResultContext) -> Dataset:
+    scale = words.scale_of(report)
+    numbers = [
+        number(
+            codes.PROBABILITY,
+            finding.probabilities[grade],
+            code(CONCEPT_MOD, codes.SEVERITY, codes.grade_code(scale, grade)),
+        )
+        for grade in scale.grades
+        if finding.grade is not None and grade in finding.probabilities
+    ]
+    items = [*_head(report, finding, context), *numbers, *_evaluation(report, finding)]
+    return container(codes.MEASUREMENT_GROUP, items, "1501")
+
+
+def _head(report: Report, finding: Finding, context: ResultContext) -> list[Dataset]:
+    """Tracking, finding, site and algorithm: alike in both groups of a level."""
+    sites = [codes.SPINAL_CANAL]
+    if report.level_doubt is None:
+        sites.append(codes.DISCS[finding.level])
+    found = [codes.CANAL_ASSESSMENT]
+    if finding.grade and words.severity_step(words.scale_of(report), finding.grade) > 1:
+        found.append(codes.STENOSIS)
+    return [
+        text(OBS_CONTEXT, codes.TRACKING_IDENTIFIER, words.tracking_text(report, finding)),
+        uid_reference(OBS_CONTEXT, codes.TRACKING_UID, context.tracking_uids[finding.level]),
+        *(code(CONTAINS, codes.FINDING, one) for one in found),
+        *(code(CONCEPT_MOD, codes.FINDING_SITE, site) for site in sites),
+        *_algorithm(report, context),
+    ]
+
+
+def _algorithm(report: Report, context: ResultContext) -> list[Dataset]:
+    """TID 4019. The parameters say what must be equal for two results to be comparable."""
+    bundle = report.bundle
+    parameters = [
+        f"bundle digest {bundle.digest}" if bundle else "no bundle",
+        f"calibration {context.calibration}",
+        f"configuration {context.configuration_digest}",
+        f"code {context.code_version}",
+        f"complete because {context.completeness}",
+    ]
+    return [
+        text(CONCEPT_MOD, codes.ALGORITHM_NAME, bundle.name if bundle else MODEL_NAME),
+        text(CONCEPT_MOD, codes.ALGORITHM_VERSION, bundle.version if bundle else context.code_version),
+        *(text(CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, value) for value in parameters),
+        text(CONCEPT_MOD, codes.ALGORITHM_MANUFACTURER, MANUFACTURER),
+        code(CONCEPT_MOD, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE),
+    ]
+
+
+def _evaluation(report: Report, finding: Finding) -> list[Dataset]:
+    scale = words.scale_of(report)
+    if finding.grade is None:
+        reasons = [finding.abstained] if finding.abstained else []
+        return [
+            code(CONTAINS, codes.SEVERITY, codes.UNDETERMINED),
+            *(code(CONTAINS, codes.NOT_GRADED, codes.reason_code(reason)) for reason in reasons),
+        ]
+    return [
+        code(CONTAINS, codes.SEVERITY, codes.grade_code(scale, finding.grade)),
+        *(
+            code(CONTAINS, codes.ALSO_POSSIBLE, codes.grade_code(scale, grade))
+            for grade in words.also_possible(finding)
+        ),
+    ]
+
+
+def _outline(axial: AxialEvidence, source: Dataset) -> list[tuple[float, float]]:
+    """The box as a closed rectangle inside the image. SCOORD counts from the corner, the box from pixel centres."""
+    columns, rows = float(source.get("Columns") or "inf"), float(source.get("Rows") or "inf")
+    col0, row0, col1, row1 = (value + 0.5 for value in axial.box_px)
+    left, right = max(col0, 0.0), min(col1, columns)
+    top, bottom = max(row0, 0.0), min(row1, rows)
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+def _quality_group(
+    report: Report, findings: Iterable[Finding], sources: Mapping[str, Dataset], context: ResultContext
+) -> Dataset:
+    measured = [finding for finding in findings if finding.quality is not None]
+    numbers = [
+        number(name, value, text(CONCEPT_MOD, codes.LEVEL, report.level_name(finding.level)))
+        for finding in measured
+        for attribute, name in _SSIM
+        if (value := getattr(finding.quality, attribute)) is not None
+    ]
+    images = {finding.axial.sop_instance_uid: finding.axial for finding in measured if finding.axial}
+    items = [
+        text(OBS_CONTEXT, codes.TRACKING_IDENTIFIER, "AI unverified image quality"),
+        uid_reference(OBS_CONTEXT, codes.TRACKING_UID, context.quality_tracking_uid),
+        code(CONTAINS, codes.FINDING, codes.IMAGE_QUALITY),
+        *_algorithm(report, context),
+        *(
+            image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, referenced(sources[uid], axial.frame))
+            for uid, axial in images.items()
+        ),
+        *numbers,
+        code(CONTAINS, codes.SERIES_QUALITY, _series_quality(measured)),
+    ]
+    return container(codes.MEASUREMENT_GROUP, items, "1501")
+
+
+def _series_quality(measured: Iterable[Finding]) -> Code:
+    passed = [finding.quality.passed for finding in measured if finding.quality is not None]
+    if all(passed):
+        return codes.DIAGNOSTIC
+    return codes.LIMITED if any(passed) else codes.NON_DIAGNOSTIC
