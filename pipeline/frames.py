@@ -1,0 +1,168 @@
+"""Where each frame lies in the patient, from headers alone: classic images and Enhanced functional groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+
+from cauda.core.domain import F64, SliceRef
+from cauda.pipeline.source import SourceImage
+
+MAX_SIDE = 4096  # larger matrices are no MR slice; they would only cost memory
+MAX_FRAMES = 4096
+MIN_SIDE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One slice as the header describes it. ``right`` points along a row, ``down`` along a column (LPS, unit)."""
+
+    source: SourceImage
+    ref: SliceRef
+    position: F64  # (3,) centre of the first pixel, mm
+    right: F64
+    down: F64
+    spacing: tuple[float, float]  # (row, column): between rows, between columns, mm
+    shape: tuple[int, int]
+    slope: float
+    intercept: float
+    gap_mm: float | None  # spacing between slices as the header says it
+    variant: tuple[str, ...]  # what tells frames at one place apart: image type, echo, time point
+
+    @property
+    def normal(self) -> F64:
+        """The slice normal."""
+        return np.cross(self.right, self.down)
+
+
+def frames(image: SourceImage) -> list[Frame]:
+    """The frames of an instance that have a usable geometry; empty where none has, whatever the header holds."""
+    try:
+        return [frame for frame in _frames(image) if frame is not None]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError, NotImplementedError):
+        # pydicom converts elements on access and raises any of these on hostile values
+        return []
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """A finite number, or None for an attribute that is absent, empty or no number."""
+    try:
+        value = dataset.get(keyword)
+        value = float(value[0] if isinstance(value, (list, tuple)) or hasattr(value, "append") else value)
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, OverflowError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text, values joined by blanks; empty when absent or unreadable."""
+    try:
+        value = dataset.get(keyword)
+    except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError):
+        return ""
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    try:
+        return " ".join(str(part) for part in value)
+    except TypeError:
+        return str(value)
+
+
+def _frames(image: SourceImage) -> Iterator[Frame | None]:
+    header = image.header
+    if (number(header, "SamplesPerPixel") or 1) != 1:
+        return
+    count = int(number(header, "NumberOfFrames") or 1)
+    if not 1 <= count <= MAX_FRAMES:
+        return
+    enhanced = header.get("PerFrameFunctionalGroupsSequence")
+    if not enhanced:
+        if count == 1:
+            yield _frame(image, 1, header, header, header, header, header)
+        return
+    shared = _first(header.get("SharedFunctionalGroupsSequence"))
+    for index, item in enumerate(list(enhanced)[:count]):
+
+        def group(keyword: str, item: Dataset = item) -> Dataset:
+            return _first(item.get(keyword)) or _first(shared.get(keyword))
+
+        yield _frame(
+            image,
+            index + 1,
+            group("PlanePositionSequence"),
+            group("PlaneOrientationSequence"),
+            group("PixelMeasuresSequence"),
+            group("PixelValueTransformationSequence"),
+            group("MREchoSequence"),
+            group("MRImageFrameTypeSequence"),
+            group("FrameContentSequence"),
+        )
+
+
+def _first(sequence: Any) -> Dataset:
+    return sequence[0] if sequence else Dataset()
+
+
+def _frame(
+    image: SourceImage,
+    number_: int,
+    place: Dataset,
+    orientation: Dataset,
+    measures: Dataset,
+    values: Dataset,
+    echo: Dataset,
+    kind: Dataset | None = None,
+    content: Dataset | None = None,
+) -> Frame | None:
+    header = image.header
+    position = _vector(place.get("ImagePositionPatient"), 3)
+    cosines = _vector(orientation.get("ImageOrientationPatient"), 6)
+    spacing = _vector(measures.get("PixelSpacing"), 2)
+    rows, columns = number(header, "Rows"), number(header, "Columns")
+    if position is None or cosines is None or spacing is None or rows is None or columns is None:
+        return None
+    right, down = cosines[:3], cosines[3:]
+    lengths = np.linalg.norm(right), np.linalg.norm(down)
+    if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(right @ down)) > 0.02:
+        return None
+    if not (spacing.min() >= 0.05 and spacing.max() <= 10 and np.abs(position).max() < 1e5):
+        return None
+    if not (min(rows, columns) >= MIN_SIDE and max(rows, columns) <= MAX_SIDE):
+        return None
+    slope = number(values, "RescaleSlope")
+    gap = number(measures, "SpacingBetweenSlices") or number(measures, "SliceThickness")
+    instance = number(header, "InstanceNumber")
+    frame_type = text(kind, "FrameType") if kind is not None else text(header, "ImageType")
+    time_point = text(content, "TemporalPositionIndex") if content is not None else text(header, "AcquisitionNumber")
+    echo_time = number(echo, "EffectiveEchoTime") or number(echo, "EchoTime")
+    return Frame(
+        source=image,
+        ref=SliceRef(
+            sop_instance_uid=text(header, "SOPInstanceUID"),
+            sop_class_uid=text(header, "SOPClassUID"),
+            frame=number_,
+            instance_number=None if instance is None else int(instance),
+        ),
+        position=position,
+        right=right / lengths[0],
+        down=down / lengths[1],
+        spacing=(float(spacing[0]), float(spacing[1])),
+        shape=(int(rows), int(columns)),
+        slope=1.0 if slope in {None, 0.0} else float(slope or 1.0),
+        intercept=number(values, "RescaleIntercept") or 0.0,
+        gap_mm=abs(gap) if gap else None,
+        variant=(frame_type, "" if echo_time is None else f"{echo_time:g}", time_point),
+    )
+
+
+def _vector(value: Any, length: int) -> F64 | None:
+    if value is None or isinstance(value, (str, float, int)) or len(value) != length:
+        return None
+    vector = np.asarray([float(part) for part in value], dtype=np.float64)
+    return vector if np.isfinite(vector).all() else None

@@ -1,0 +1,101 @@
+"""Stacks decoded into volumes: rescale applied, MONOCHROME1 turned round, one float32 array each."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from cauda.core.domain import F32, Reason, Volume
+from cauda.core.errors import Rejected
+from cauda.pipeline.frames import Frame, frames, number, text
+from cauda.pipeline.source import SourceImage
+from cauda.pipeline.stacks import Stack, stacks
+
+# What pydicom and its decoders raise on pixel data they cannot make sense of.
+_BROKEN = (
+    ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError, NotImplementedError,
+    EOFError, OSError, MemoryError, OverflowError, struct.error, InvalidDicomError,
+)  # fmt: skip
+
+Decoded = MutableMapping[int, NDArray[Any]]  # multi-frame pixels by id of the source, while a series is read
+
+
+def volumes(images: Sequence[SourceImage]) -> list[Volume]:
+    """All volumes of one series' images; see ``series_volumes``."""
+    return series_volumes([frame for image in images for frame in frames(image)])[0]
+
+
+def series_volumes(found: Sequence[Frame]) -> tuple[list[Volume], int]:
+    """All volumes of one series' frames, and how many frames could not be decoded and are left out as gaps.
+
+    Rejected (undecodable) when less than half of the frames can be decoded.
+    """
+    memo: Decoded = {}
+    pixels: dict[int, F32] = {}
+    error = Rejected(Reason.UNDECODABLE)
+    for frame in found:
+        try:
+            pixels[id(frame)] = frame_pixels(frame, memo)
+        except Rejected as problem:
+            error = problem
+    if 2 * len(pixels) < len(found) or not pixels:
+        raise error
+    kept = [frame for frame in found if id(frame) in pixels]
+    return [_volume(stack, pixels) for stack in stacks(kept)], len(found) - len(kept)
+
+
+def _volume(stack: Stack, pixels: Mapping[int, F32]) -> Volume:
+    header = stack.frames[0].source.header
+    series_number = number(header, "SeriesNumber")
+    return Volume(
+        series_instance_uid=text(header, "SeriesInstanceUID"),
+        series_number=None if series_number is None else int(series_number),
+        description=text(header, "SeriesDescription"),
+        pixels=np.stack([pixels[id(frame)] for frame in stack.frames]),
+        affine=stack.affine,
+        slices=tuple(frame.ref for frame in stack.frames),
+    )
+
+
+def frame_pixels(frame: Frame, memo: Decoded) -> F32:
+    """The pixels (H, W) of a frame after rescale."""
+    array = memo.get(id(frame.source))
+    if array is None:
+        array = _pixels(frame.source)
+        if array.ndim == 3:
+            memo[id(frame.source)] = array
+    if array.ndim == 3 and frame.ref.frame <= len(array):
+        array = array[frame.ref.frame - 1]
+    if array.shape != frame.shape:
+        raise Rejected(Reason.UNDECODABLE, "pixel data do not have the size the header says")
+    pixels = array.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
+    if not np.isfinite(pixels).all():
+        raise Rejected(Reason.UNDECODABLE, "pixel values are not finite")
+    return pixels
+
+
+def _pixels(source: SourceImage) -> NDArray[Any]:
+    try:
+        dataset = source.read()
+        if len(dataset) == 0:
+            raise Rejected(Reason.UNDECODABLE, "data set is empty")  # truncated files read so, without an error
+        array: NDArray[Any] = dataset.pixel_array
+    except FileNotFoundError:
+        raise  # not the image's fault; the caller says what a missing file means
+    except _BROKEN as error:
+        raise Rejected(Reason.UNDECODABLE, f"pixel data cannot be decoded ({type(error).__name__})") from None
+    return _monochrome2(array, dataset)
+
+
+def _monochrome2(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    if text(dataset, "PhotometricInterpretation") != "MONOCHROME1":
+        return array
+    bits = int(number(dataset, "BitsStored") or 16)
+    top = 2**bits - 1 if not number(dataset, "PixelRepresentation") else -1
+    return top - array.astype(np.int64)
