@@ -112,9 +112,7 @@ def not_graded(level: Level, reason: Reason, **changes: Any) -> Finding:
     if reason in (Reason.NOT_IMAGED, Reason.NO_BUNDLE, Reason.LEVELS_NOT_COUNTED):
         return Finding(level=level, abstained=reason, **changes)
     quality = Quality(passed=False, noise_ssim=0.51, continuity_ssim=0.44, reason=reason)
-    return graded(
-        level, None, abstained=reason, probabilities={}, quality=quality, **changes
-    )
+    return graded(level, None, abstained=reason, probabilities={}, quality=quality, **changes)
 
 
 def report(*findings: Finding, **changes: Any) -> Report:
@@ -171,7 +169,8 @@ def axial_picture(calibre: float, seed: int) -> F32:
     picture = 0.06 + 0.02 * np.random.default_rng(seed).standard_normal((200, 200)).astype(np.float32)
     for row, col, half_row, half_col, signal in (
         (100, 100, 98, 98, 0.35), (60, 100, 40, 52, 0.22), (150, 55, 38, 34, 0.18), (150, 145, 38, 34, 0.18),
-        (116, 100, 15 * calibre + 3, 20 * calibre + 4, 0.55), (116, 100, 15 * calibre, 20 * calibre, 0.95 * calibre**0.4),
+        (116, 100, 15 * calibre + 3, 20 * calibre + 4, 0.55),
+        (116, 100, 15 * calibre, 20 * calibre, 0.95 * calibre**0.4),
     ):  # fmt: skip
         inside = ((rows - row) / half_row) ** 2 + ((cols - col) / half_col) ** 2 < 1
         picture[inside] = signal + 0.1 * (picture[inside] - 0.06)

@@ -63,6 +63,13 @@ def image(relationship: str, name: Code, reference: Dataset) -> Dataset:
     return item
 
 
+def composite(relationship: str, name: Code, reference: Dataset) -> Dataset:
+    """A COMPOSITE item: a reference to an object that is no image."""
+    item = _item(relationship, "COMPOSITE", name)
+    item.ReferencedSOPSequence = [reference]
+    return item
+
+
 def polyline(name: Code, points: Iterable[tuple[float, float]], reference: Dataset) -> Dataset:
     """An SCOORD item: a polyline in image coordinates (0.5, 0.5 is the first pixel's centre), column first."""
     item = _item(CONTAINS, "SCOORD", name)

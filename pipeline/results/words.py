@@ -10,6 +10,7 @@ FOOTER = (
     "Central canal only. Not assessed: lateral recess, foramen, herniation, fracture, tumour, infection, "
     "conus, alignment. No result is not a normal result. Cauda sends no alerts."
 )
+NO_GRADES = "No level was graded. This says nothing about the spine."
 RESEARCH = "RESEARCH: NOT FOR DIAGNOSIS"
 DESCRIPTION = "CAUDA AI canal unverified"  # hanging protocols match words: no sequence, plane or region in it
 
