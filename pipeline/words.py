@@ -72,7 +72,8 @@ OTHER_REGION = _words(
 )  # fmt: skip
 LUMBAR = _words(
     r"l ?spine", "lspine", "lws", r"\w*lumb\w*", r"\w*lomb\w*", r"ls ?spine", r"tl ?spine",
-    r"ganze wirbelsaule", "gws", "rachis entier", r"(?:whole|total|full) ?spine", r"lende\w*", r"landryg\w*", r"ledzw\w*", "bederni",
+    r"ganze wirbelsaule", "gws", "rachis entier", r"(?:whole|total|full) ?spine",
+    r"lende\w*", r"landryg\w*", r"ledzw\w*", "bederni",
 )  # fmt: skip
 
 SERIES_WORDS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
