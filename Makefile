@@ -1,0 +1,67 @@
+# GNU make. `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= out/demo
+PYTEST ?=
+
+.PHONY: help install demo test lint bench models soak dist wheel-test peers clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+install: .venv/.installed  ## everything into .venv; leaves .venv/bin/cauda
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cauda needs Python 3.11 or newer; say which with PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install  ## start Cauda, push a synthetic study, show what comes back (out/demo)
+	$(BIN)/cauda demo --out $(DEMO)
+
+lint: install  ## ruff, mypy, import layers
+	mkdir -p .typings
+	ln -sfn .. .typings/cauda
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix -p cauda.,$(PACKAGES))
+	$(BIN)/lint-imports
+
+PACKAGES := core pipeline models worker listener deploy
+
+test: install lint peers tests/hydration/node_modules/.installed  ## lint, every test against real peers, the wheel
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST)
+	$(MAKE) wheel-test
+
+peers:
+	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract node npm; do \
+	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" || { echo "not found:$$missing. On Debian: sudo .ci/peers"; exit 1; }
+
+tests/hydration/node_modules/.installed: tests/hydration/package.json
+	cd tests/hydration && npm install --no-audit --no-fund --loglevel=error
+	touch $@
+
+dist: install  ## sdist and wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+
+wheel-test: dist  ## the unit suite against the installed wheel
+	$(BIN)/python tests/wheel.py dist
+
+bench: install  ## acknowledgement speed beside DCMTK and Orthanc
+	$(BIN)/python tests/bench/acknowledge.py
+
+models: install  ## train the starter bundle (two cores, within an hour; resumable)
+	$(BIN)/python -m cauda.models.make
+
+soak: install peers  ## the long form of the fault tests
+	$(BIN)/python -m pytest -m soak $(PYTEST)
+
+clean:
+	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,65 @@
+"""From settings to what every process starts with: the bundle's place, and the fingerprint of a revision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cauda.core.domain import Reason
+from cauda.core.errors import Misconfigured
+from cauda.core.revisions import Fingerprint
+from cauda.core.settings import Settings
+
+# One command is for trying: a study is graded seconds after its sender let go (CLINICAL.md 3).
+UP_COMPLETENESS = {"after_release_s": 5.0, "quiet_s": 60.0, "hard_age_s": 600.0}
+
+
+def starter() -> Path | None:
+    """The bundle that comes with Cauda, where this installation has it."""
+    folder = Path(str(files("cauda.models"))) / "starter"
+    return folder if (folder / "bundle.toml").is_file() else None
+
+
+def with_starter(settings: Settings, *, wanted: str | None) -> Settings:
+    """The settings with the starter bundle where none is named; ``wanted`` is the option as given."""
+    if wanted is not None or settings.grading.bundle is not None:
+        return settings
+    grading = settings.grading.model_copy(update={"bundle": starter()})
+    return settings.model_copy(update={"grading": grading})
+
+
+def for_up(settings: Settings) -> Settings:
+    """The settings with the short waits of `up` where the configuration says nothing of them."""
+    given = settings.completeness.model_fields_set
+    waits = {key: value for key, value in UP_COMPLETENESS.items() if key not in given}
+    return settings.model_copy(update={"completeness": settings.completeness.model_copy(update=waits)})
+
+
+def fingerprint(settings: Settings) -> Fingerprint:
+    """What makes a result beside its images; Misconfigured when the bundle is not what it says."""
+    digest = None
+    if settings.grading.bundle is not None:
+        from cauda.models.manifest import read_manifest
+
+        digest = read_manifest(settings.grading.bundle).digest
+        wanted = settings.grading.bundle_digest
+        if wanted is not None and wanted != digest:
+            raise Misconfigured(
+                f"grading.bundle_digest: {settings.grading.bundle} has the digest {digest}, not {wanted}",
+                Reason.BUNDLE_INVALID,
+            )
+    return Fingerprint(bundle_digest=digest, config_digest=_digest(settings), code_version=version("cauda"))
+
+
+def _digest(settings: Settings) -> str:
+    """Of the settings that shape a result, and of no others: a longer timeout makes no other report."""
+    shaping: dict[str, Any] = {
+        "deny_exams": settings.grading.deny_exams,
+        "not_analysed_page": settings.grading.not_analysed_page,
+        "timezone": settings.site.timezone,
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,36 @@
+"""`cauda config`: is it right, what holds, what could be said."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import typer
+
+from cauda.deploy import bootstrap, output
+from cauda.deploy.options import Options, common
+
+app = typer.Typer(no_args_is_help=True, help="Check, show and write the configuration.")
+
+
+@app.command()
+@common
+def check(options: Options) -> None:
+    """Read configuration, environment and options; name the key that is wrong and what is allowed."""
+    settings = options.settings()
+    bootstrap.fingerprint(settings)
+    output.say("configuration is valid")
+    for destination in settings.destinations:
+        output.say(f"  {destination.name}: {'live' if destination.live else 'shadow: results are made, not sent'}")
+
+
+@app.command()
+@common
+def show(options: Options) -> None:
+    """What holds, as JSON, after configuration, environment and options; secrets are masked."""
+    output.show_json(options.settings().model_dump(mode="json"))
+
+
+@app.command()
+def example() -> None:
+    """A commented cauda.toml with every key and its default."""
+    output.say(files("cauda.deploy").joinpath("cauda.example.toml").read_text().rstrip("\n"))

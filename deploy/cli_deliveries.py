@@ -1,0 +1,58 @@
+"""`cauda deliveries`: results on their way, and sending them again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cauda.core import deliveries
+from cauda.deploy import output, views
+from cauda.deploy.cli_studies import DELIVERY_COLUMNS
+from cauda.deploy.options import Options, common
+
+app = typer.Typer(no_args_is_help=True, help="Results on their way to destinations.")
+
+Study = Annotated[str | None, typer.Option("--study", help="Only of this Study Instance UID.")]
+
+
+@app.command("list")
+@common
+def list_(
+    options: Options,
+    *,
+    as_json: output.AsJson = False,
+    study: Study = None,
+    state: Annotated[
+        str | None, typer.Option(help="due, sent, accepted, committed, refused, cancelled or parked.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+) -> None:
+    """The newest deliveries and where each is."""
+    with views.open_existing(options.settings()).read() as conn:
+        rows = views.deliveries(conn, study_uid=study, state=state, limit=limit)
+    if as_json:
+        output.show_json(rows)
+    else:
+        output.show_table(rows, {"study_uid": "STUDY"} | DELIVERY_COLUMNS)
+
+
+@app.command()
+@common
+def retry(
+    options: Options,
+    *,
+    study: Study = None,
+    to: Annotated[str | None, typer.Option("--to", help="Only to the destination of this name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Whatever was refused or waits.")] = False,
+) -> None:
+    """Send again now what was refused or waits."""
+    if not everything and study is None and to is None:
+        output.complain("say which: --study, --to or --all")
+        raise typer.Exit(output.MISCONFIGURED)
+    opened = views.open_existing(options.settings())
+    with opened.write() as conn:
+        count = deliveries.retry(opened, conn, study_uid=study, destination=to)
+    output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
+    if count == 0:
+        raise typer.Exit(output.NO)

@@ -1,0 +1,145 @@
+"""`cauda studies`: what became of them, and an operator's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import Connection
+
+from cauda.core import intake, revisions
+from cauda.core.domain import Reason
+from cauda.core.ledger import Ledger
+from cauda.deploy import bootstrap, output, views
+from cauda.deploy.options import Options, common
+
+app = typer.Typer(no_args_is_help=True, help="What became of studies, and an operator's word on them.")
+
+StudyUid = Annotated[str, typer.Argument(help="Study Instance UID.")]
+
+
+@app.command("list")
+@common
+def list_(
+    options: Options,
+    *,
+    as_json: output.AsJson = False,
+    state: Annotated[
+        str | None,
+        typer.Option(help="RECEIVING, QUEUED, GRADING, REPORTED, REJECTED, FAILED, HELD, SUPERSEDED, PURGED ..."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+) -> None:
+    """The newest studies and where each is."""
+    with views.open_existing(options.settings()).read() as conn:
+        rows = views.studies(conn, limit=limit, state=state)
+    if as_json:
+        output.show_json(rows)
+        return
+    output.show_table(
+        rows,
+        {
+            "study_uid": "STUDY", "state": "STATE", "reason": "REASON", "images": "IMAGES", "source": "FROM",
+            "first_at": "SINCE (UTC)", "revision": "REVISION", "deliveries": "DELIVERIES",
+        },
+    )  # fmt: skip
+
+
+@app.command()
+@common
+def show(options: Options, uid: StudyUid, *, as_json: output.AsJson = False) -> None:
+    """One study: its revisions, findings, deliveries and events."""
+    with views.open_existing(options.settings()).read() as conn:
+        found = views.study(conn, uid)
+    if found is None:
+        _unknown(uid)
+    elif as_json:
+        output.show_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    for key in ("study_uid", "state", "reason", "reason_text", "source", "images", "first_at", "complete_reason"):
+        output.say(f"{key.replace('_', ' '):16} {output.cell(found[key])}")
+    for revision in found["revisions"]:
+        output.say(f"\nrevision {revision['number']}: {revision['state']} {revision['reason'] or ''}".rstrip())
+        if revision["reason_text"]:
+            output.say(revision["reason_text"])
+        if revision["findings"]:
+            output.show_table(revision["findings"], {"level": "LEVEL", "grade": "GRADE", "abstained": "NOT GRADED"})
+    if found["deliveries"]:
+        output.say("\ndeliveries")
+        output.show_table(found["deliveries"], DELIVERY_COLUMNS)
+    output.say("\nevents")
+    output.show_table(
+        [{"at": e["at"], "event": e["event"], "reason": e.get("reason")} for e in found["events"]],
+        {"at": "AT (UTC)", "event": "EVENT", "reason": "REASON"},
+    )
+
+
+DELIVERY_COLUMNS = {
+    "id": "ID", "kind": "KIND", "destination": "TO", "state": "STATE", "attempt": "ATTEMPT", "reason": "REASON",
+    "reason_text": "WORDS", "due_at": "DUE (UTC)",
+}  # fmt: skip
+
+
+@app.command()
+@common
+def complete(options: Options, uid: StudyUid) -> None:
+    """Say that a study is complete, so that it is graded now."""
+    _operate(options, uid, "is not receiving", lambda ledger, conn: intake.force_complete(ledger, conn, uid))
+
+
+@app.command()
+@common
+def requeue(options: Options, uid: StudyUid) -> None:
+    """Grade a study again: as a new revision, if anything of the last one was published."""
+    settings = bootstrap.with_starter(options.settings(), wanted=options.bundle)
+    fingerprint = bootstrap.fingerprint(settings)
+
+    def again(ledger: Ledger, conn: Connection) -> bool:
+        return revisions.requeue(ledger, conn, uid, fingerprint=fingerprint) is not None
+
+    _operate(options, uid, "has never been complete; see `cauda studies complete`", again)
+
+
+@app.command()
+@common
+def hold(
+    options: Options,
+    uid: StudyUid,
+    *,
+    text: Annotated[str, typer.Option(help="Why; no patient data.")] = "held by an operator",
+) -> None:
+    """Stop grading and delivery of a study at once."""
+    _operate(
+        options, uid, "is held already", lambda ledger, conn: intake.hold(ledger, conn, uid, Reason.OPERATOR, text)
+    )
+
+
+@app.command()
+@common
+def release(options: Options, uid: StudyUid) -> None:
+    """Let a held study go on."""
+    _operate(options, uid, "is not held", lambda ledger, conn: intake.release(ledger, conn, uid))
+
+
+def _operate(options: Options, uid: str, otherwise: str, act: Callable[[Ledger, Connection], bool]) -> None:
+    opened = views.open_existing(options.settings())
+    with opened.write() as conn:
+        done = act(opened, conn)
+        found = views.study(conn, uid)
+    if found is None:
+        _unknown(uid)
+    elif not done:
+        output.complain(f"{uid} {otherwise}")
+        raise typer.Exit(output.NO)
+    else:
+        output.say(f"{uid} {found['state']}")
+
+
+def _unknown(uid: str) -> None:
+    output.complain(f"no study {uid} here")
+    raise typer.Exit(output.NO)

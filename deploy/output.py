@@ -1,0 +1,58 @@
+"""How commands speak: one line for an error, a table for a person, JSON for a script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+OK = 0
+FAILED = 1
+MISCONFIGURED = 2  # also a wrong command line
+NO = 3  # rejected, held, or not there
+
+EXIT_CODES = """Exit codes: 0 done · 1 failed or a service is away · 2 wrong command line or configuration
+· 3 rejected, held, or no such thing."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def complain(text: str) -> None:
+    """A line on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"cauda: {text}", markup=False)
+
+
+def show_json(value: Any) -> None:
+    """Machine-readable."""
+    say(json.dumps(value, indent=2, default=str))
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Rows as a table with titles for the keys shown; nothing is cut where output is piped."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in columns.values():
+        table.add_column(title, overflow="fold", no_wrap=not console.is_terminal)
+    for row in rows:
+        table.add_row(*(cell(row.get(key)) for key in columns))
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {name}" for name, count in value.items())
+    return str(value)

@@ -1,0 +1,167 @@
+"""What the ledger says of studies and deliveries, as plain values for a table or JSON. No patient attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.engine import make_url
+
+from cauda.core import ledger, schema
+from cauda.core.domain import Json
+from cauda.core.errors import Misconfigured
+from cauda.core.ledger import Ledger
+from cauda.core.schema import RevisionState, StudyState
+from cauda.core.settings import Settings
+
+_QUEUED = {RevisionState.DUE: "QUEUED"}
+
+
+def open_existing(settings: Settings) -> Ledger:
+    """The ledger of a node that has run before; Misconfigured where there is none, or one of another version."""
+    url = make_url(settings.ledger)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise Misconfigured(f"data: no ledger in {settings.data.resolve()}; is --data or --config right?")
+    opened = ledger.open_ledger(settings.ledger)
+    with opened.read() as conn:
+        there, ours = migration(conn)
+    if there != ours:
+        raise Misconfigured(f"ledger_url: its tables are at {there}, this version's at {ours}; start Cauda once")
+    return opened
+
+
+def migration(conn: Connection) -> tuple[str | None, str | None]:
+    """The ledger's migration, and this version's."""
+    return MigrationContext.configure(conn).get_current_revision(), ScriptDirectory(
+        str(Path(ledger.__file__).with_name("migrations"))
+    ).get_current_head()
+
+
+def studies(conn: Connection, *, limit: int, state: str | None = None) -> list[Json]:
+    """The newest studies, each with its computed state; with ``state``, only those in it."""
+    found = []
+    for row in conn.execute(select(schema.study).order_by(schema.study.c.first_at.desc())):
+        one = _study(conn, row)
+        if state is None or one["state"] == state.upper():
+            found.append(one)
+        if len(found) == limit:
+            break
+    return found
+
+
+def study(conn: Connection, uid: str) -> Json | None:
+    """One study with its revisions, deliveries and events; None when it is not known."""
+    row = conn.execute(select(schema.study).where(schema.study.c.uid == uid)).first()
+    if row is None:
+        return None
+    revision, event = schema.revision, schema.event
+    revisions = conn.execute(select(revision).where(revision.c.study_uid == uid).order_by(revision.c.number))
+    events = conn.execute(select(event).where(event.c.study_uid == uid).order_by(event.c.id))
+    return _study(conn, row) | {
+        "released_at": moment(row.released_at),
+        "complete_at": moment(row.complete_at),
+        "complete_reason": row.complete_reason,
+        "revisions": [_revision(one) for one in revisions],
+        "deliveries": deliveries(conn, study_uid=uid),
+        "events": [
+            {"at": moment(one.at), "event": one.kind, "revision_id": one.revision_id, "delivery_id": one.delivery_id}
+            | {key: value for key, value in one.detail.items() if value is not None}
+            for one in events
+        ],
+    }
+
+
+def deliveries(
+    conn: Connection, *, study_uid: str | None = None, state: str | None = None, limit: int | None = None
+) -> list[Json]:
+    """Objects on their way to destinations, newest first."""
+    table, result = schema.delivery, schema.result
+    query = (
+        select(table, result.c.kind, result.c.sop_uid, result.c.path)
+        .select_from(table.join(result))
+        .order_by(table.c.id.desc())
+    )
+    if study_uid is not None:
+        query = query.where(table.c.study_uid == study_uid)
+    if state is not None:
+        query = query.where(table.c.state == state.lower())
+    return [
+        {
+            "id": one.id,
+            "study_uid": one.study_uid,
+            "kind": one.kind,
+            "sop_uid": one.sop_uid,
+            "path": one.path,
+            "destination": one.destination,
+            "state": one.state,
+            "attempt": one.attempt,
+            "reason": one.reason,
+            "reason_text": one.reason_text,
+            "due_at": moment(one.not_before),
+            "accepted_at": moment(one.accepted_at),
+        }
+        for one in conn.execute(query.limit(limit))
+    ]
+
+
+def moment(seconds: float | None) -> str | None:
+    """A ledger time as ISO 8601 in UTC, to the second."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _study(conn: Connection, row: Row[Any]) -> Json:
+    image, revision, delivery = schema.instance, schema.revision, schema.delivery
+    images = conn.execute(
+        select(func.count()).where(image.c.study_uid == row.uid, image.c.current, image.c.role != "inert")
+    ).scalar_one()
+    last = conn.execute(
+        select(revision).where(revision.c.study_uid == row.uid).order_by(revision.c.number.desc()).limit(1)
+    ).first()
+    waiting = conn.execute(
+        select(delivery.c.state, func.count()).where(delivery.c.study_uid == row.uid).group_by(delivery.c.state)
+    )
+    return {
+        "study_uid": row.uid,
+        "state": _state(row, last),
+        "reason": row.hold or (last and last.reason),
+        "reason_text": row.hold_text or _last_line(last),
+        "source": row.source,
+        "images": images,
+        "first_at": moment(row.first_at),
+        "revision": last.number if last else None,
+        "deliveries": {str(state): int(count) for state, count in waiting},
+    }
+
+
+def _last_line(revision: Row[Any] | None) -> str | None:
+    """A failure's text is a stack; its last line names the error."""
+    lines = (revision.reason_text or "").splitlines() if revision else []
+    return lines[-1] if lines else None
+
+
+def _state(row: Row[Any], last: Row[Any] | None) -> str:
+    """One word for the three machines."""
+    if row.hold:
+        return "HELD"
+    if row.state != StudyState.COMPLETE or last is None:
+        return str(row.state).upper()
+    return _QUEUED.get(last.state, str(last.state).upper())
+
+
+def _revision(row: Row[Any]) -> Json:
+    report: Mapping[str, Any] = row.report or {}
+    keys = ("id", "number", "kind", "state", "attempt", "reason", "reason_text")
+    finding_keys = ("level", "condition", "grade", "abstained", "possible")
+    return {key: getattr(row, key) for key in keys} | {
+        "frozen_at": moment(row.frozen_at),
+        "finished_at": moment(row.finished_at),
+        "complete_reason": row.complete_reason,
+        "bundle_digest": row.bundle_digest,
+        "code_version": row.code_version,
+        "findings": [{key: one.get(key) for key in finding_keys} for one in report.get("findings", ())],
+    }
