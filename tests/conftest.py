@@ -1,0 +1,52 @@
+"""What every test may ask for. Peers are started once a session; each test gets a fresh corner of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import Postgres, postgres
+
+_NEEDED = ("storescu", "Orthanc", "redis-server", "initdb", "strace")
+
+
+def _absent(what: str) -> None:
+    """A test that cannot run fails in CI and is skipped, with the reason, elsewhere."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
+
+
+@pytest.fixture(autouse=True)
+def _requirements(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("peers"):
+        path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/postgresql/15/bin"
+        missing = [name for name in _NEEDED if shutil.which(name, path=path) is None]
+        if missing:
+            _absent(f"not installed: {', '.join(missing)}; run .ci/peers")
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of real data that is not part of the project."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CAUDA_REALDATA") or beside)
+    if not folder.is_dir():
+        _absent(f"no real data at {folder}; set CAUDA_REALDATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scanner_study(realdata: Path) -> Path:
+    """A real lumbar MRI as a scanner pushes it: a folder of folders of files."""
+    return realdata / "rsna-sample" / "scanner"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """One PostgreSQL for the whole session."""
+    with postgres() as server:
+        yield server
