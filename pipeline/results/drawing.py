@@ -114,8 +114,8 @@ def warning_mark(draw: ImageDraw.ImageDraw, box: Box, colour: Colour = TEXT) -> 
     """A triangle with an exclamation mark: something is missing that could have been there."""
     left, top, right, bottom = box
     middle = (left + right) / 2
-    draw.polygon([(middle, top), (right, bottom), (left, bottom)], outline=colour, width=2)
-    write(draw, (middle, bottom - 3), "!", round((bottom - top) * 0.72), colour, anchor="ms", bold=True)
+    draw.polygon([(middle, top), (right, bottom), (left, bottom)], fill=colour)
+    write(draw, (middle, bottom - 2), "!", round((bottom - top) * 0.75), INK, anchor="ms", bold=True)
 
 
 def absent_mark(draw: ImageDraw.ImageDraw, box: Box) -> None:

@@ -19,12 +19,15 @@ def render_not_analysed(report: Report, context: ResultContext) -> NDArray[np.ui
     """``NOT ANALYSED: no axial T2 found``, with what was found and what is needed (H, 1024, 3)."""
     if report.reason is None:
         raise ValueError("a report without a reason was analysed")
-    return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", report.reason_text)
+    detail = f"{report.reason_text} {words.NO_GRADES}".strip()
+    return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", detail)
 
 
 def render_retracted(report: Report, context: ResultContext, why: str) -> NDArray[np.uint8]:
     """``RETRACTED: DO NOT USE``, for an archive that still shows what was rejected (H, 1024, 3)."""
-    return _notice(report, context, RETRACTED, f"Earlier Cauda results of this study are withdrawn: {why}.")
+    return _notice(
+        report, context, RETRACTED, f"Earlier Cauda results of this study are withdrawn: {why}. Delete them by hand."
+    )
 
 
 def _notice(report: Report, context: ResultContext, message: str, detail: str) -> NDArray[np.uint8]:
@@ -38,6 +41,5 @@ def _notice(report: Report, context: ResultContext, message: str, detail: str) -
         at = (WIDTH / 2, y + 70 + 62 * number)
         drawing.write(draw, at, line, 52, drawing.INK, anchor="ms", bold=True)
     below = drawing.paragraph(draw, (EDGE, block[3] + 34), detail, WIDTH - 2 * EDGE, 26, drawing.TEXT)
-    below = drawing.paragraph(draw, (EDGE, below + 12), words.NO_GRADES, WIDTH - 2 * EDGE, 26, drawing.TEXT)
     below = foot(draw, max(below + 24, HEIGHT - 130), report, context)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(below))))

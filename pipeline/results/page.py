@@ -50,15 +50,15 @@ def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) ->
     parts = ["CAUDA AI canal, UNVERIFIED"]
     if report.bundle is not None:
         parts += [report.bundle.scale.value, f"{report.bundle.name} {report.bundle.version}"]
+    else:
+        parts.append("no grading model")
     title = " \u00b7 ".join(parts)
     size = drawing.fitted(title, WIDTH - 2 * EDGE, 29, 20)
     drawing.write(draw, (EDGE, y + 34), title, size, bold=True)
     y += 46
-    if context.change_text:
-        said = f"REVISION {context.revision} {context.change_text}"
-        for line in drawing.wrapped(said, WIDTH - 2 * EDGE, 22):
-            drawing.write(draw, (EDGE, y + 20), line, 22, drawing.MODERATE)
-            y += 28
+    for line in drawing.wrapped(words.change_words(report, context) or "", WIDTH - 2 * EDGE, 22):
+        drawing.write(draw, (EDGE, y + 20), line, 22, drawing.MODERATE)
+        y += 28
     draw.line((EDGE, y, WIDTH - EDGE, y), fill=drawing.RULE, width=1)
     return y + 3
 
@@ -86,7 +86,9 @@ def _row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding, pi
     mark = (_MARK_X, y + 12, _MARK_X + 34, y + 36)
     said = words.finding_words(finding, words.scale_of(report))
     if finding.grade is not None:
-        _grade(draw, y, mark, said, words.severity_step(words.scale_of(report), finding.grade))
+        size = drawing.fitted(said, end - _WORDS_X - 20, 30, 20)
+        step = words.severity_step(words.scale_of(report), finding.grade)
+        _grade(draw, y, mark, said, size, step)
     elif quiet:
         drawing.absent_mark(draw, mark)
         drawing.write(draw, (_WORDS_X + 10, base - 1), said, 27, drawing.MUTED)
@@ -99,18 +101,18 @@ def _row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding, pi
     draw.line((EDGE, y + ROW - 1, WIDTH - EDGE, y + ROW - 1), fill=drawing.PANEL, width=1)
 
 
-def _grade(draw: ImageDraw.ImageDraw, y: int, mark: drawing.Box, said: str, step: int) -> None:
+def _grade(draw: ImageDraw.ImageDraw, y: int, mark: drawing.Box, said: str, size: int, step: int) -> None:
     """Mild is plain, moderate outlined, severe filled: told apart without colour."""
     colour = (drawing.TEXT, drawing.MODERATE, drawing.SEVERE)[step - 1]
     drawing.severity_bars(draw, mark, step, colour)
-    width = drawing.width_of(said, 30, bold=True)
+    width = drawing.width_of(said, size, bold=True)
     pill = (_WORDS_X, y + 5, _WORDS_X + width + 22, y + 42)
     if step == 3:
         draw.rounded_rectangle(pill, 8, fill=drawing.SEVERE)
     elif step == 2:
         draw.rounded_rectangle(pill, 8, outline=drawing.MODERATE, width=2)
     ink = (drawing.TEXT, drawing.MODERATE, drawing.INK)[step - 1]
-    drawing.write(draw, (_WORDS_X + 10, y + 33), said, 30, ink, bold=step > 1)
+    drawing.write(draw, (_WORDS_X + 10, y + 33), said, size, ink, bold=step > 1)
 
 
 def _numbering(draw: ImageDraw.ImageDraw, y: int, report: Report) -> int:

@@ -140,7 +140,8 @@ def _statements(report: Report, context: ResultContext) -> Iterable[Dataset]:
     yield text(CONTAINS, codes.LIMITATIONS, words.footer(report))
     if context.research:
         yield text(CONTAINS, codes.COMMENT, words.RESEARCH)
-    if context.change_text:
-        yield text(CONTAINS, codes.COMMENT, f"Revision {context.revision}: {context.change_text}")
+    change = words.change_words(report, context)
+    if change:
+        yield text(CONTAINS, codes.COMMENT, change)
     for remark in words.remarks(report, context):
         yield text(CONTAINS, codes.COMMENT, remark)

@@ -11,6 +11,7 @@ from cauda.pipeline.results import drawing, words
 CAPTION = 46
 MARK = 20  # the strip below a picture that says RESEARCH
 TICK = 14
+SMALLEST = 13  # type that is still read at half size by who looks closely
 
 
 def place_words(number: int | None, instance: int | None, frame: int | None) -> str:
@@ -62,23 +63,28 @@ def _caption(
     if tile is not None:
         place = place_words(tile.series_number, tile.instance_number, tile.frame)
         drawing.write(draw, (x + side, y + 18), place, 17, drawing.MUTED, anchor="rs")
-    said = _short(report, finding)
+    said = _short(report, finding, side)
     muted = finding.abstained is Reason.NOT_IMAGED
-    size = drawing.fitted(said, side, 18, 13)
-    drawing.write(draw, (x, y + 39), said, size, drawing.FAINT if muted else drawing.TEXT)
+    size = drawing.fitted(said, side, 18, SMALLEST)
+    drawing.write(draw, (x, y + 39), said, size, drawing.MUTED if muted else drawing.TEXT)
 
 
-def _short(report: Report, finding: Finding) -> str:
-    if finding.grade is not None:
-        return words.finding_words(finding, words.scale_of(report))
-    return "Not imaged" if finding.abstained is Reason.NOT_IMAGED else "NOT GRADED"
+def _short(report: Report, finding: Finding, side: int) -> str:
+    """The row's words, shortened where a tile is too narrow for them."""
+    if finding.grade is None:
+        return "Not imaged" if finding.abstained is Reason.NOT_IMAGED else "NOT GRADED"
+    scale = words.scale_of(report)
+    said = words.finding_words(finding, scale)
+    if drawing.width_of(said, SMALLEST, bold=True) > side:
+        return f"{words.grade_words(scale, finding.grade)} (uncertain)"
+    return said
 
 
 def _no_picture(draw: ImageDraw.ImageDraw, box: drawing.Box, finding: Finding) -> None:
     left, top, right, bottom = box
     draw.rectangle(box, fill=drawing.PANEL)
     quiet = finding.abstained is Reason.NOT_IMAGED
-    colour = drawing.FAINT if quiet else drawing.TEXT
+    colour = drawing.MUTED if quiet else drawing.TEXT
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
     mark = (middle_x - 16, middle_y - 52, middle_x + 16, middle_y - 24)
     if quiet:

@@ -102,6 +102,20 @@ def footer(report: Report) -> str:
     return report.bundle.footer if report.bundle and report.bundle.footer else FOOTER
 
 
+def guarded(report: Report, text: str) -> str:
+    """Free text without L-names while numbering is in doubt: none leaves the node then (CLINICAL.md 9)."""
+    for level in Level:
+        text = text.replace(level.value, report.level_name(level))
+    return text
+
+
+def change_words(report: Report, context: ResultContext) -> str | None:
+    """What this revision replaces and why; None for a first one."""
+    if not context.change_text:
+        return None
+    return guarded(report, f"REVISION {context.revision} {context.change_text}")
+
+
 def remarks(report: Report, context: ResultContext) -> tuple[str, ...]:
     """Statements that change no grade: how positions were matched, what was not checked, the flags."""
     said: list[str] = []
@@ -109,4 +123,4 @@ def remarks(report: Report, context: ResultContext) -> tuple[str, ...]:
         said.append("Series have different frames of reference; positions were matched by geometry and picture.")
     if not context.identity_checked:
         said.append("Identity not checked against the archive.")
-    return (*said, *report.flags)
+    return (*said, *(guarded(report, flag) for flag in report.flags))
