@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -39,7 +39,10 @@ def _network(text: str) -> str:
 
 
 def _timezone(text: str) -> str:
-    ZoneInfo(text)
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError("not a name of the IANA time zone database, such as Europe/Berlin") from error
     return text
 
 
@@ -316,8 +319,24 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"{key}: {problem['msg']}")
+        allowed = _keys_beside(problem["loc"]) if problem["type"] == "extra_forbidden" else ()
+        words = f"there is no such key; allowed are {', '.join(allowed)}" if allowed else problem["msg"]
+        lines.append(f"{key}: {words.removeprefix('Value error, ')}")
     return "; ".join(lines)
+
+
+def _keys_beside(path: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The keys of the section in which a key stands."""
+    section: type[BaseModel] = Settings
+    for part in path[:-1]:
+        if part == "destinations":
+            section = Destination
+        elif part == "peers":
+            section = Peer
+        elif isinstance(part, str):
+            default = section.model_fields[part].default
+            section = type(default)
+    return tuple(section.model_fields)
 
 
 __all__ = ["Destination", "Settings", "load"]

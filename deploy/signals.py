@@ -19,6 +19,7 @@ def stop_event() -> Iterator[threading.Event]:
     to a pipe, and a thread that reads it sets the event.
     """
     stop = threading.Event()
+    heard: list[int] = []
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
 
@@ -27,8 +28,10 @@ def stop_event() -> Iterator[threading.Event]:
             stop.set()
 
     def handle(number: int, _frame: object) -> None:
-        if stop.is_set():
+        # not stop.is_set(): the thread may have been quicker than this handler
+        if heard:
             os._exit(128 + number)
+        heard.append(number)
 
     before = {number: signal.signal(number, handle) for number in _STOP}
     wakeup = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
-from cauda.core.errors import Misconfigured
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.core.spool import Spool
+from cauda.deploy.lock import alone
 from cauda.deploy.options import Options
 from cauda.deploy.supervisor import Beside, supervise, workers
 from cauda.listener import serve
 from cauda.listener.serve import Ports
-
-_LOCK_PATIENCE_S = 3.0  # a killed predecessor may still be on its way out
 
 
 def run(
@@ -49,22 +42,3 @@ def run(
         finally:
             stop.set()
             listener.result()
-
-
-@contextmanager
-def alone(data: Path) -> Iterator[None]:
-    """Hold the data folder; Misconfigured when another `cauda up` does. The kernel gives it up with the process."""
-    fd = os.open(data / ".up", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Misconfigured(f"data: another `cauda up` runs on {data}; stop it, or give --data") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(fd)
