@@ -14,6 +14,9 @@ from cauda.core.errors import Misconfigured
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 
+STARTER = "starter"
+NO_BUNDLE = "none"
+
 # One command is for trying: a study is graded seconds after its sender let go (CLINICAL.md 3).
 UP_COMPLETENESS = {"after_release_s": 5.0, "quiet_s": 60.0, "hard_age_s": 600.0}
 
@@ -24,11 +27,19 @@ def starter() -> Path | None:
     return folder if (folder / "bundle.toml").is_file() else None
 
 
-def with_starter(settings: Settings, *, wanted: str | None) -> Settings:
-    """The settings with the starter bundle where none is named; ``wanted`` is the option as given."""
-    if wanted is not None or settings.grading.bundle is not None:
-        return settings
-    grading = settings.grading.model_copy(update={"bundle": starter()})
+def with_bundle(settings: Settings, *, default: str = NO_BUNDLE) -> Settings:
+    """The settings with ``starter`` and ``none`` as bundle made into a folder and nothing.
+
+    ``default`` is the bundle where none is named; the starter is that only where this installation has it.
+    """
+    named = settings.grading.bundle
+    if named == Path(STARTER) and starter() is None:
+        raise Misconfigured("grading.bundle: this installation has no starter bundle; `make models` trains it")
+    if named == Path(STARTER) or (named is None and default == STARTER):
+        bundle = starter()
+    else:
+        bundle = None if named == Path(NO_BUNDLE) else named
+    grading = settings.grading.model_copy(update={"bundle": bundle})
     return settings.model_copy(update={"grading": grading})
 
 

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Check, show and write the configur
 @common
 def check(options: Options) -> None:
     """Read configuration, environment and options; name the key that is wrong and what is allowed."""
-    settings = options.settings()
+    settings = bootstrap.with_bundle(options.settings())
     bootstrap.fingerprint(settings)
     output.say("configuration is valid")
     for destination in settings.destinations:

@@ -28,7 +28,7 @@ def up(options: Options) -> None:
     """
     from cauda.deploy import up as node
 
-    settings = bootstrap.for_up(bootstrap.with_starter(options.start(), wanted=options.bundle))
+    settings = bootstrap.for_up(bootstrap.with_bundle(options.start(), default=bootstrap.STARTER))
     fingerprint = bootstrap.fingerprint(settings)
     with stop_event() as stop:
         node.run(
@@ -47,7 +47,7 @@ def listen(options: Options) -> None:
     """Run the doors alone, as on a server: receive, file, say when a study is complete."""
     from cauda.listener import serve
 
-    settings = options.start()
+    settings = bootstrap.with_bundle(options.start())
     fingerprint = bootstrap.fingerprint(settings)
     with stop_event() as stop:
         serve.run(
@@ -68,7 +68,7 @@ def work(
     """Run the workers, as on a server: grade studies, deliver results."""
     if supervisor is not None:
         lifeline.tie(supervisor)
-    settings = options.start()
+    settings = bootstrap.with_bundle(options.start())
     if queue is not None:
         from cauda.worker import serve
 

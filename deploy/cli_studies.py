@@ -96,7 +96,7 @@ def complete(options: Options, uid: StudyUid) -> None:
 @common
 def requeue(options: Options, uid: StudyUid) -> None:
     """Grade a study again: as a new revision, if anything of the last one was published."""
-    settings = bootstrap.with_starter(options.settings(), wanted=options.bundle)
+    settings = bootstrap.with_bundle(options.settings())
     fingerprint = bootstrap.fingerprint(settings)
 
     def again(ledger: Ledger, conn: Connection) -> bool:

@@ -16,8 +16,6 @@ from cauda.core import log
 from cauda.core.errors import Misconfigured
 from cauda.core.settings import Settings, load
 
-NO_BUNDLE = "none"
-
 Config = Annotated[
     Path | None, typer.Option("--config", envvar="CAUDA_CONFIG", help="cauda.toml", rich_help_panel="Common")
 ]
@@ -35,7 +33,7 @@ SendTo = Annotated[
 ]
 Bundle = Annotated[
     str | None,
-    typer.Option("--bundle", help="The folder of the grading bundle, or 'none'.", rich_help_panel="Common"),
+    typer.Option("--bundle", help="The folder of the grading bundle, 'starter' or 'none'.", rich_help_panel="Common"),
 ]
 Aet = Annotated[str | None, typer.Option("--aet", help="Our AE title.", rich_help_panel="Common")]
 Port = Annotated[int | None, typer.Option("--port", help="DICOM port; 0 for any free one.", rich_help_panel="Common")]
@@ -75,7 +73,7 @@ class Options:
         }
         tree = {key: value for key, value in tree.items() if value not in (None, {})}
         if self.bundle is not None:
-            tree["grading"] = {"bundle": None if self.bundle == NO_BUNDLE else Path(self.bundle)}
+            tree["grading"] = {"bundle": Path(self.bundle)}
         return tree
 
     def arguments(self) -> list[str]:

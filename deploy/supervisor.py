@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from cauda.core import log
 from cauda.core.errors import Misconfigured
 from cauda.core.settings import Settings
-from cauda.deploy.options import NO_BUNDLE, Options
+from cauda.deploy.bootstrap import NO_BUNDLE
+from cauda.deploy.options import Options
 
 QUEUES = ("grade", "deliver")
 EXIT_MISCONFIGURED = 2

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from cauda.core.errors import Misconfigured
 from cauda.core.settings import Destination, Settings, load
+from cauda.deploy import bootstrap
 from cauda.deploy.options import Options
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cauda.example.toml"
@@ -102,7 +103,7 @@ def test_options_go_before_the_environment_and_the_file(tmp_path: Path, monkeypa
         config=path, aet="OPT", bundle="none", http="10.0.0.1:9", allow=("X@10.0.0.0/8", "10.1.0.0/16")
     ).settings()
     assert (made.node.aet, made.node.port) == ("OPT", 1)
-    assert made.grading.bundle is None
+    assert bootstrap.with_bundle(made).grading.bundle is None
     assert made.grading.lease_s == 7
     assert (made.http.host, made.http.port) == ("10.0.0.1", 9)
     assert [(p.aet, p.network) for p in made.peers] == [("X", "10.0.0.0/8"), ("*", "10.1.0.0/16")]
