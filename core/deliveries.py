@@ -195,15 +195,20 @@ def parked(ledger: Ledger, claim: Claim, reason: Reason, words: str = "") -> boo
         return _finish(ledger, conn, claim, DeliveryState.PARKED, reason, words)
 
 
-def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff) -> bool:
-    """The destination answers, but the object cannot go now: due again later."""
+def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff, *, answered: bool = True) -> bool:
+    """The object cannot go now: due again later. ``answered`` says that the destination was spoken to."""
     with ledger.write() as conn:
-        _answered(ledger, conn, claim.destination)
+        if answered:
+            _answered(ledger, conn, claim.destination)
         return _wait(ledger, conn, claim, reason, words, backoff.wait_s(claim.failures + 1))
 
 
 def away(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff) -> bool:
-    """The destination does not answer: open its breaker; the object is due again when that closes."""
+    """The destination cannot be reached or takes nothing: open its breaker.
+
+    The object is due again when that closes; one that may have been the cause itself (``DESTINATION_BUSY``: the
+    destination was there and broke off) waits its own time beyond, so that it is not the one to try with again.
+    """
     with ledger.write() as conn:
         table = schema.destination
         _ensure(conn, claim.destination)
@@ -218,7 +223,8 @@ def away(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Back
         )
         if failures == 1:
             record(ledger, conn, "destination_away", destination=claim.destination, reason=reason)
-        return _wait(ledger, conn, claim, reason, words, delay_s)
+        own_s = backoff.wait_s(claim.failures + 1) if reason is Reason.DESTINATION_BUSY else 0.0
+        return _wait(ledger, conn, claim, reason, words, delay_s + own_s)
 
 
 def _wait(ledger: Ledger, conn: Connection, claim: Claim, reason: Reason, words: str, delay_s: float) -> bool:
@@ -256,7 +262,7 @@ def _answered(ledger: Ledger, conn: Connection, name: str) -> None:
             .where(
                 schema.delivery.c.destination == name,
                 schema.delivery.c.state == DeliveryState.DUE,
-                schema.delivery.c.reason == Reason.DESTINATION_DOWN,
+                schema.delivery.c.reason.in_((Reason.DESTINATION_DOWN, Reason.DESTINATION_REFUSED)),
             )
             .values(not_before=ledger.now())
         )

@@ -15,7 +15,7 @@ DELIVER = "cauda.deliver"
 QUEUES = {GRADE: "grade", DELIVER: "deliver"}
 HINT_EXPIRES_S = 30.0  # an old hint wakes nobody twice; the tick rings again
 
-Doorbell = Callable[[str], None]
+Doorbell = Callable[[str], object]
 
 
 def application(broker: str | None) -> Celery:
@@ -43,12 +43,12 @@ def application(broker: str | None) -> Celery:
     return app
 
 
-def doorbell(app: Celery) -> Doorbell:
-    """A function that rings a task by name and never fails; a broker that is away is said once."""
+def doorbell(app: Celery) -> Callable[[str], bool]:
+    """A function that rings a task by name and never fails; False while the broker is away, which is said once."""
     away = False
     logger = log.get("doorbell")
 
-    def ring(task: str) -> None:
+    def ring(task: str) -> bool:
         nonlocal away
         try:
             app.send_task(task, expires=HINT_EXPIRES_S, retry=False)
@@ -56,10 +56,11 @@ def doorbell(app: Celery) -> Doorbell:
             if not away:
                 logger.warning("broker_away", error=type(error).__name__)
             away = True
-        else:
-            if away:
-                logger.info("broker_back")
-            away = False
+            return False
+        if away:
+            logger.info("broker_back")
+        away = False
+        return True
 
     return ring
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cauda.core import liveness, schema
@@ -276,19 +276,27 @@ def inputs(conn: Connection, revision_id: int) -> list[Input]:
 
 
 def previous(conn: Connection, study_uid: str, number: int) -> tuple[Json, list[Made]] | None:
-    """The last reported revision before ``number``: its report.json and its results; None if there is none."""
+    """What stands before ``number``: the report.json and the results of the last revision that made any, or None.
+
+    A revision that changed nothing made none; a rejected one may have made a notice. What was retracted is gone.
+    """
     table = schema.revision
     row = conn.execute(
         select(table.c.id, table.c.report)
         .where(
-            table.c.study_uid == study_uid, table.c.number < number, table.c.state == RevisionState.REPORTED
+            table.c.study_uid == study_uid,
+            table.c.number < number,
+            table.c.state.in_((RevisionState.REPORTED, RevisionState.REJECTED)),
+            exists().where(schema.result.c.revision_id == table.c.id),
         )
         .order_by(table.c.number.desc())
         .limit(1)
-    ).first()  # fmt: skip
+    ).first()
     if row is None:
         return None
-    made = conn.execute(select(schema.result).where(schema.result.c.revision_id == row.id)).all()
+    made = conn.execute(
+        select(schema.result).where(schema.result.c.revision_id == row.id).order_by(schema.result.c.id)
+    ).all()
     return row.report, [
         Made(kind=m.kind, sop_class_uid=m.sop_class_uid, sop_uid=m.sop_uid, series_uid=m.series_uid, path=m.path,
              sha256=m.sha256)
