@@ -90,7 +90,7 @@ def windowed(pixels: F32, limits: tuple[float, float]) -> F32:
     """Grey values as 0..1, clipped."""
     low, high = limits
     scaled = (pixels - np.float32(low)) / np.float32(max(high - low, 1e-6))
-    return np.clip(scaled, 0.0, 1.0, dtype=np.float32)
+    return np.asarray(np.clip(scaled, 0.0, 1.0), dtype=np.float32)
 
 
 def graded_crop(volume: Volume, index: int, center_mm: Point, side_mm: float, px: int) -> F32:

@@ -1,0 +1,161 @@
+"""Sagittal volumes made ready for the localiser, and its answer fused over slices into one midsagittal map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cauda.core.domain import F32, F64, Point, Volume
+from cauda.pipeline.parts import Localiser
+
+HALF_WIDTH_MM = 30.0  # the canal is looked for this far to either side of the stack's middle
+STEP_MM = 3.5  # slices closer than this add time and no knowledge
+FUSION_MM = 4.0  # Gaussian over the distance from the canal's centre, so that neighbours stand in for a bad slice
+MIN_CANAL_MM = 60.0
+EXTEND_MM = 40.0  # past its ends the canal goes on straight: the last disc may lie beyond what was seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Midline:
+    """What the sagittal slices show in the curved plane through the canal's centre.
+
+    ``maps`` (C, H, W) are class probabilities; ``columns`` and ``slices`` (H,) say per row where the canal's centre
+    lies, for rows ``first`` to ``last``.
+    """
+
+    volume: Volume
+    classes: tuple[str, ...]
+    maps: F32
+    columns: F64
+    slices: F64
+    first: int
+    last: int
+
+    def map(self, name: str) -> F32:
+        """The probability (H, W) of one class; zeros for a class the localiser does not know."""
+        if name not in self.classes:
+            return np.zeros(self.maps.shape[1:], dtype=np.float32)
+        return np.asarray(self.maps[self.classes.index(name)], dtype=np.float32)
+
+    def centreline(self) -> F64:
+        """The canal's centre (N, 3) as (column, row, slice), from head to feet."""
+        rows = np.arange(self.first, self.last + 1)
+        return np.stack([self.columns[rows], rows.astype(np.float64), self.slices[rows]], axis=1)
+
+    def centreline_mm(self) -> F64:
+        """The canal's centre (N, 3) in millimetres LPS, from head to feet."""
+        line = self.centreline()
+        homogeneous = np.concatenate([line, np.ones((len(line), 1))], axis=1)
+        return np.asarray((homogeneous @ self.volume.affine.T)[:, :3], dtype=np.float64)
+
+    def point_mm(self, col: float, row: float) -> Point:
+        """The patient point of a position on the map, on the curved plane."""
+        index = float(np.interp(row, np.arange(len(self.slices)), self.slices))
+        return self.volume.point_mm(col, row, index)
+
+
+def upright(volume: Volume) -> Volume:
+    """The same volume with rows from head to feet and columns from anterior to posterior, by its orientation."""
+    affine, pixels = volume.affine, volume.pixels
+    if abs(affine[2, 0]) > abs(affine[2, 1]):  # the picture lies on its side
+        affine = affine[:, [1, 0, 2, 3]]
+        pixels = pixels.transpose(0, 2, 1)
+    if affine[2, 1] > 0:
+        affine, pixels = _flipped(affine, 1, pixels.shape[1]), pixels[:, ::-1]
+    if affine[1, 0] < 0:
+        affine, pixels = _flipped(affine, 0, pixels.shape[2]), pixels[:, :, ::-1]
+    return replace(volume, affine=affine, pixels=pixels)
+
+
+def _flipped(affine: F64, axis: int, length: int) -> F64:
+    flipped = affine.copy()
+    flipped[:3, 3] = affine[:3, 3] + affine[:3, axis] * (length - 1)
+    flipped[:3, axis] = -affine[:3, axis]
+    return flipped
+
+
+def middle_slices(volume: Volume) -> list[int]:
+    """The slices worth looking at: around the middle, not denser than needed."""
+    count, gap = len(volume.pixels), volume.spacing_mm[2]
+    stride = max(1, int(STEP_MM / gap))
+    middle = (count - 1) / 2
+    reach = max(HALF_WIDTH_MM / gap, 1.0)
+    start = int(np.ceil(middle)) % stride
+    return [i for i in range(start, count, stride) if abs(i - middle) <= reach]
+
+
+def midline(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None = None) -> Midline | None:
+    """The fused midline of an upright volume, or None where no canal long enough to be a spine's was seen."""
+    indices = list(chosen or middle_slices(volume))
+    row_mm, col_mm, gap = volume.spacing_mm
+    slices = np.ascontiguousarray(volume.pixels[indices])
+    probabilities = localiser.segment(slices, (row_mm, col_mm))  # (N, C, H, W)
+    canal = _largest(probabilities[:, localiser.classes.index("canal")])
+    if canal is None:
+        return None
+    positions = np.asarray(indices, dtype=np.float64)
+    weight = canal.sum(axis=2)  # (N, H)
+    rows = np.flatnonzero(weight.sum(axis=0) * col_mm > 2.0)
+    if len(rows) < 2 or (rows[-1] - rows[0]) * row_mm < MIN_CANAL_MM:
+        return None
+    raw = (weight[:, rows] * positions[:, None]).sum(axis=0) / weight[:, rows].sum(axis=0)
+    centre = _smooth(rows, raw, weight[:, rows].sum(axis=0), probabilities.shape[2])
+    near = np.exp(-0.5 * ((positions[:, None] - centre[None, :]) * gap / FUSION_MM) ** 2)  # (N, H)
+    near /= np.maximum(near.sum(axis=0), 1e-9)
+    maps = np.einsum("nh,nchw->chw", near.astype(np.float32), probabilities)
+    tube = np.einsum("nh,nhw->hw", near.astype(np.float32), canal)
+    mass = tube.sum(axis=1)
+    rows = np.flatnonzero(mass * col_mm > 2.0)
+    if len(rows) < 2:
+        return None
+    columns = (tube[rows] * np.arange(tube.shape[1])).sum(axis=1) / mass[rows]
+    columns = ndimage.gaussian_filter1d(np.interp(np.arange(rows[0], rows[-1] + 1), rows, columns), 3.0 / row_mm)
+    columns, first, last = _extended(columns, int(rows[0]), len(mass), row_mm)
+    return Midline(
+        volume=volume,
+        classes=localiser.classes,
+        maps=maps,
+        columns=columns,
+        slices=centre,
+        first=first,
+        last=last,
+    )
+
+
+def _extended(columns: F64, first: int, height: int, row_mm: float) -> tuple[F64, int, int]:
+    """The centreline (H,) carried on along its end tangents, and the rows it now covers."""
+    ends = min(len(columns), max(2, int(20 / row_mm)))
+    reach = int(EXTEND_MM / row_mm)
+    head = (columns[ends - 1] - columns[0]) / (ends - 1)
+    foot = (columns[-1] - columns[-ends]) / (ends - 1)
+    rows = np.arange(height) - first
+    line = np.interp(rows, np.arange(len(columns)), columns)
+    line = line + np.minimum(rows, 0) * head + np.maximum(rows - len(columns) + 1, 0) * foot
+    last = first + len(columns) - 1
+    return line, max(0, first - reach), min(height - 1, last + reach)
+
+
+def _largest(canal: F32) -> F32 | None:
+    """The canal's probability where it hangs together in 3D, everything else removed."""
+    labels, count = ndimage.label(canal > 0.5, structure=np.ones((3, 3, 3)))
+    if count == 0:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.where(labels == int(sizes.argmax()), canal, np.float32(0)).astype(np.float32)
+
+
+def _smooth(rows: NDArray[np.intp], raw: F64, weight: F64, height: int) -> F64:
+    """A cubic through the canal's side-to-side position, so that one bad row or slice does not bend it."""
+    x = np.linspace(-1, 1, height)
+    trust = weight / weight.max()
+    for _ in range(3):
+        fit = np.polynomial.Polynomial.fit(x[rows], raw, deg=3, w=np.sqrt(trust), domain=[-1, 1])
+        residual = np.abs(raw - fit(x[rows]))
+        trust = weight / weight.max() / (1 + (residual / max(float(np.median(residual)), 0.05)) ** 2)
+    inside = np.clip(x, x[rows[0]], x[rows[-1]])  # no extrapolation
+    return np.asarray(fit(inside), dtype=np.float64)
