@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Literal, TextIO
 
 import structlog
@@ -47,6 +48,7 @@ def configure(
     # pynetdicom and pydicom put element values into some warnings and tracebacks.
     for name in ("pynetdicom", "pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=name)  # the same words on another way
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

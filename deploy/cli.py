@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from cauda.core.errors import CaudaError, Misconfigured, Rejected
-from cauda.deploy import cli_config, cli_deliveries, cli_doctor, cli_peers, cli_run, cli_studies, output
+from cauda.deploy import (
+    cli_analyze,
+    cli_config,
+    cli_deliveries,
+    cli_demo,
+    cli_doctor,
+    cli_peers,
+    cli_run,
+    cli_studies,
+    output,
+)
 
 app = typer.Typer(
     help="Cauda: a DICOM node that grades lumbar spinal canal stenosis and sends SR and SC back.\n\n"
@@ -22,6 +32,8 @@ app = typer.Typer(
 app.command()(cli_run.up)
 app.command()(cli_run.listen)
 app.command()(cli_run.work)
+app.command()(cli_analyze.analyze)
+app.command()(cli_demo.demo)
 app.command()(cli_doctor.doctor)
 app.add_typer(cli_studies.app, name="studies")
 app.add_typer(cli_deliveries.app, name="deliveries")

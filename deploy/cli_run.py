@@ -20,14 +20,19 @@ class Queue(StrEnum):
     DELIVER = "deliver"
 
 
+Supervisor = Annotated[int | None, typer.Option(hidden=True, help="End with this process.")]
+
+
 @common
-def up(options: Options) -> None:
+def up(options: Options, *, supervisor: Supervisor = None) -> None:
     """Run the whole node: listener, grader and deliverer, in the foreground until SIGTERM or Ctrl-C.
 
     Needs no configuration. Any sender on this machine may send; --allow lets in others.
     """
     from cauda.deploy import up as node
 
+    if supervisor is not None:
+        lifeline.tie(supervisor)
     settings = bootstrap.for_up(bootstrap.with_bundle(options.start(), default=bootstrap.STARTER))
     fingerprint = bootstrap.fingerprint(settings)
     with stop_event() as stop:
@@ -63,7 +68,7 @@ def work(
     options: Options,
     *,
     queue: Annotated[Queue | None, typer.Option(help="One queue in this process; both, supervised, without.")] = None,
-    supervisor: Annotated[int | None, typer.Option(hidden=True, help="End with this process.")] = None,
+    supervisor: Supervisor = None,
 ) -> None:
     """Run the workers, as on a server: grade studies, deliver results."""
     if supervisor is not None:

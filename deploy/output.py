@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cauda.core.domain import Reason
+
 OK = 0
 FAILED = 1
 MISCONFIGURED = 2  # also a wrong command line
@@ -47,6 +49,29 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
     if not console.is_terminal:
         console.width = 1000
     console.print(table)
+
+
+def show_report(report: Mapping[str, Any]) -> None:
+    """A report.json as a line on the study and a line a level."""
+    bundle = report["bundle"]
+    by = f" by {bundle['name']} {bundle['version']}" if bundle else ""
+    say(f"{report['status']}{by}" + (f": {report['reason_text']}" if report["reason_text"] else ""))
+    if report["level_doubt"]:
+        say(f"NUMBERING UNCERTAIN: {Reason(report['level_doubt']).text}")
+    rows = [
+        {
+            "level": one["level"],
+            "grade": one["grade"] or f"NOT GRADED: {Reason(one['abstained']).text if one['abstained'] else ''}",
+            "possible": ", ".join(grade for grade in one["possible"] if grade != one["grade"]),
+            "axial": f"{one['axial']['center_px'][0]:.0f}, {one['axial']['center_px'][1]:.0f}"
+            if one["axial"]
+            else None,
+        }
+        for one in report["findings"]
+    ]
+    if rows:
+        titles = {"level": "LEVEL", "grade": "CANAL, UNVERIFIED", "possible": "ALSO POSSIBLE", "axial": "AT PIXEL"}
+        show_table(rows, titles)
 
 
 def cell(value: Any) -> str:

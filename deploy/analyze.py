@@ -1,0 +1,180 @@
+"""`cauda analyze`: a folder of DICOM files in, a report and its objects out; no daemon, no ledger."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from cauda.core import headers, uids
+from cauda.core.domain import Level, Reason, Report, Status
+from cauda.core.errors import Rejected, Unavailable
+from cauda.core.revisions import Claim, Fingerprint
+from cauda.core.schema import RevisionKind
+from cauda.core.settings import Settings
+from cauda.pipeline import report_json
+from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
+from cauda.pipeline.parts import Parts
+from cauda.pipeline.source import SourceImage
+from cauda.worker.results import Origin, make, result_context
+
+REPORT, SR, SC, PNG = "report.json", "sr.dcm", "sc.dcm", "sc.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """One study's files, one per SOP instance, and how many files were not DICOM."""
+
+    study_uid: str
+    paths: tuple[Path, ...]
+    not_dicom: int
+
+
+def folder_of(root: Path, study_uid: str | None = None) -> Folder:
+    """The study below a folder. Rejected where there is none, or more than one and none is named."""
+    if not root.is_dir():
+        raise Rejected(Reason.FILE_MISSING, f"{root} is not a folder")
+    studies: dict[str, dict[str, Path]] = defaultdict(dict)
+    not_dicom = 0
+    for path in sorted(one for one in root.rglob("*") if one.is_file() and one.name != "DICOMDIR"):
+        header = _header(path)
+        if header is None:
+            not_dicom += 1
+            continue
+        uid = str(header.get("StudyInstanceUID") or "")
+        studies[uid].setdefault(str(header.get("SOPInstanceUID") or path), path)
+    unnamed = studies.pop("", {})  # files whose header is empty belong to whatever stands beside them
+    if study_uid is not None:
+        studies = {uid: files for uid, files in studies.items() if uid == study_uid}
+    if not studies and not (unnamed and study_uid is None):
+        raise Rejected(Reason.NOT_DICOM, f"no DICOM files in {root}" + (f" of study {study_uid}" if study_uid else ""))
+    if len(studies) > 1:
+        raise Rejected(
+            Reason.NOT_DICOM, f"{len(studies)} studies in {root}; say which with --study: {', '.join(studies)}"
+        )
+    uid, files = next(iter(studies.items()), ("", {}))
+    return Folder(study_uid=uid, paths=tuple((unnamed | files).values()), not_dicom=not_dicom)
+
+
+def _header(path: Path) -> Dataset | None:
+    """A file's header; None when it is not DICOM. A data set without preamble and File Meta is DICOM to us."""
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except InvalidDicomError:
+        try:
+            forced = dcmread(path, stop_before_pixels=True, force=True)
+            return forced if forced.get("StudyInstanceUID") else None
+        except _MALFORMED:
+            return None
+    except _MALFORMED:
+        return Dataset()  # a preamble and then nonsense: the study says "undecodable"
+
+
+# pydicom raises any of these on malformed elements
+_MALFORMED = (ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError, RecursionError, OSError)
+
+
+def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Callable[[], float]) -> Analysis:
+    """What the grade task does with a revision's images, on these files."""
+    images = [_image(path) for path in folder.paths]
+    inputs = [one.header for one in images if headers.role(one.header).is_input]
+    if len({headers.digest(header, ("PatientID", "IssuerOfPatientID", "PatientBirthDate")) for header in inputs}) > 1:
+        text = "images of this study name more than one patient"
+        report = Report(
+            study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text
+        )
+        return Analysis(report=report)
+    options = AnalysisOptions(denied_exams=settings.grading.deny_exams, clock=clock)
+    return analyse_study(folder.study_uid, images, parts, options)
+
+
+def _image(path: Path) -> SourceImage:
+    header = _header(path)
+    return SourceImage(header=Dataset() if header is None else header, read=partial(_read, path))
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        return dcmread(path, force=True)
+    except OSError as error:
+        raise Unavailable(Reason.FILE_MISSING, f"{path} cannot be read ({error.strerror})") from error
+
+
+def write(out: Path, folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint) -> list[Path]:
+    """Put report.json and the objects into ``out``; returns the files. What an earlier run left there is removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT, SR, SC, PNG):
+        (out / name).unlink(missing_ok=True)
+    files = [out / REPORT]
+    files[0].write_text(json.dumps(report_json.to_json(analysis.report, 1), indent=2) + "\n")
+    for kind, content in _objects(folder, analysis, settings, fingerprint):
+        path = out / {"sr": SR, "sc": SC}[kind]
+        path.write_bytes(content)
+        files.append(path)
+        if kind == "sc":
+            files.append(picture(path, out / PNG))
+    return files
+
+
+def _objects(
+    folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint
+) -> list[tuple[str, bytes]]:
+    if analysis.report.status is Status.HELD:
+        return []
+    # Read again: text is copied byte for byte from headers whose values nobody has decoded.
+    sources = [header for path in folder.paths if (header := _header(path)) is not None and _is_mr(header)]
+    if not sources:
+        return []
+    salt = secrets.token_hex(16)  # a second run is another object; a daemon's result of this study too
+    claim = Claim(
+        id=0, attempt=1, study_uid=folder.study_uid, number=1, kind=RevisionKind.GRADE, frozen_at=time.time(),
+        complete_reason="cauda analyze: the files of a folder", config_digest=fingerprint.config_digest, identity=None,
+    )  # fmt: skip
+    origin = Origin(
+        code_version=fingerprint.code_version,
+        site_timezone=settings.site.timezone,
+        tracking_uids={level: uids.derived("tracking", salt, level) for level in Level},
+        quality_tracking_uid=uids.derived("tracking", salt, "quality"),
+        identity_checked=False,
+    )
+    context = result_context(claim, analysis.report, sources, origin)
+    own = {
+        kind: replace(
+            ids,
+            sop_instance_uid=uids.derived("instance", salt, kind),
+            series_instance_uid=uids.derived("series", salt, kind),
+        )
+        for kind, ids in (("sr", context.sr), ("sc", context.sc))
+    }
+    context = replace(context, sr=own["sr"], sc=own["sc"])
+    notice = settings.grading.not_analysed_page
+    made = make(analysis.report, analysis.pictures, sources, context, notice=notice)
+    return [(one.kind, one.encoded()) for one in made]
+
+
+def _is_mr(header: Dataset) -> bool:
+    return headers.role(header) is not headers.Role.INERT
+
+
+def picture(capture: Path, png: Path) -> Path:
+    """A Secondary Capture's page as PNG."""
+    Image.fromarray(dcmread(capture).pixel_array).save(png)
+    return png
+
+
+def parts_of(bundle: Path | None) -> Parts | None:
+    """The trained parts of a bundle, verified; None without one."""
+    if bundle is None:
+        return None
+    from cauda.models.bundle import load
+
+    return load(bundle)

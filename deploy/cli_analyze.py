@@ -1,0 +1,51 @@
+"""`cauda analyze`: one study, no daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cauda.core.domain import Status
+from cauda.core.errors import Rejected
+from cauda.deploy import bootstrap, output
+from cauda.deploy.options import Options, common
+
+
+@common
+def analyze(
+    options: Options,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's DICOM files, in any folders below.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Where report.json, sr.dcm, sc.dcm and sc.png go.")],
+    study: Annotated[str | None, typer.Option(help="Study Instance UID, where there are several.")] = None,
+    as_json: output.AsJson = False,
+) -> None:
+    """Grade the study in a folder, without a daemon.
+
+    Exits 0 when it was reported (also when every level was not graded), 3 when it was rejected or held, 1 on an error.
+    """
+    import time
+
+    from cauda.deploy import analyze as work
+    from cauda.pipeline import report_json
+
+    settings = bootstrap.with_bundle(options.start(), default=bootstrap.STARTER)
+    fingerprint = bootstrap.fingerprint(settings)
+    try:
+        found = work.folder_of(folder, study)
+    except Rejected as error:  # of the command, not of a study
+        output.complain(error.message)
+        raise typer.Exit(output.FAILED) from None
+    analysis = work.analyse(found, work.parts_of(settings.grading.bundle), settings, time.perf_counter)
+    files = work.write(out, found, analysis, settings, fingerprint)
+    report = report_json.to_json(analysis.report, 1)
+    if as_json:
+        output.show_json(report)
+    else:
+        output.show_report(report)
+        for path in files:
+            output.say(f"  {path}")
+    if analysis.report.status is not Status.REPORTED:
+        raise typer.Exit(output.NO)
