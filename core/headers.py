@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from cauda.core import uids
 from cauda.core.domain import Reason
@@ -31,6 +32,12 @@ _MR_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image
     }
 )
+
+# What pydicom was seen to raise on malformed elements.
+_MALFORMED = (
+    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RuntimeError, struct.error,
+    BytesLengthException,
+)  # fmt: skip
 
 # Words that exclude T2 weighting or mean "not for grading", in the languages scanners speak.
 _NOT_T2 = re.compile(
@@ -83,8 +90,7 @@ def read(path: Path) -> Header:
         return of(dataset)
     except InvalidDicomError as error:
         raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file") from error
-    except (ValueError, TypeError, AttributeError, KeyError, EOFError, NotImplementedError, RecursionError) as error:
-        # pydicom raises any of these on malformed elements; their text may hold values
+    except _MALFORMED as error:  # their text may hold values
         raise Rejected(Reason.NOT_DICOM, f"header cannot be read ({type(error).__name__})") from None
 
 

@@ -49,6 +49,7 @@ def configure(
     for name in ("pynetdicom", "pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=name)  # the same words on another way
+    warnings.showwarning = _warned
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -61,3 +62,12 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     """A logger that says which part speaks."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger().bind(part=name)
     return logger
+
+
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    """A warning without its text: pydicom's repeat the value that they complain about."""
+    del message, file, line
+    get("python").warning("python_warning", category=category.__name__, where=f"{filename}:{lineno}")
