@@ -57,11 +57,10 @@ def test_what_dicom_libraries_say_about_values_stays_out(out: io.StringIO, libra
 _WARNS = """
 import sys, warnings
 from cauda.core import log
-from pydicom import Dataset
+from pydicom import config
+from pydicom.valuerep import validate_value
 log.configure(form="json")
-dataset = Dataset()
-dataset.StudyInstanceUID = "1.2"
-dataset["StudyInstanceUID"].value = "MARKED^NAME"
+validate_value("DA", "MARKED1960", config.WARN)
 warnings.warn("MARKED too", stacklevel=1)
 """
 
