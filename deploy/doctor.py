@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kombu.exceptions import OperationalError
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from sqlalchemy.engine import make_url
@@ -65,6 +66,8 @@ def examine(settings: Settings) -> Iterator[Line]:
 
 def data_folder(folder: Path) -> str:
     """Written and synced, as the listener does."""
+    if folder.exists() and not folder.is_dir():
+        raise Trouble(f"{folder} is a file; give another folder")
     if not folder.is_dir():
         parent = next(one for one in folder.resolve().parents if one.is_dir())
         if not os.access(parent, os.W_OK):
@@ -128,7 +131,7 @@ def broker(settings: Settings) -> str:
     with doorbell.application(settings.broker).connection() as connection:
         try:
             connection.ensure_connection(max_retries=1, timeout=3)
-        except connection.connection_errors as error:
+        except (OperationalError, *connection.connection_errors) as error:
             raise Trouble(
                 f"broker_url: no answer ({type(error).__name__}); start Redis. Nothing is lost meanwhile, only slower"
             ) from error
