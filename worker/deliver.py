@@ -1,0 +1,149 @@
+"""The deliver task: one claimed delivery, sent and its answer written down.
+
+This is the task border. `sent` stands in the ledger before the first byte leaves; after a crash the same bytes go
+again under the same UID, and the archive has one object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from io import BytesIO
+
+import structlog
+from pydicom import dcmread
+from sqlalchemy import select
+
+from cauda.core import deliveries, doorbell, intake, ledger, log, revisions, schema, spool
+from cauda.core.deliveries import Claim
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected, Unavailable
+from cauda.core.schema import RevisionKind, RevisionState, StudyState
+from cauda.core.settings import Destination
+from cauda.worker import folder, identity, stack
+from cauda.worker.dimse import open_association
+from cauda.worker.heartbeat import kept
+from cauda.worker.identity import Check, Verdict
+from cauda.worker.post import Post
+
+# What opens the destination's breaker; anything else that passes concerns this object alone.
+_AWAY = {Reason.DESTINATION_DOWN, Reason.DESTINATION_REFUSED, Reason.DESTINATION_BUSY}
+_SPOKEN_TO = {Reason.STUDY_ABSENT, Reason.IDENTITY_MISMATCH}
+
+
+class _Held(Exception):
+    """The study was held, or the claim is somebody else's: nothing may leave."""
+
+
+def deliver_next(post: Post) -> bool:
+    """Claim the next delivery and try it once; False when there is none."""
+    known = {one.name: one for one in post.settings.destinations}
+    lease_s = post.settings.delivery.lease_s
+    claim = deliveries.claim(post.ledger, worker=post.token, lease_s=lease_s, known=tuple(known))
+    if claim is None:
+        return False
+    named = {"study": claim.study_uid, "delivery": claim.id, "attempt": claim.attempt, "to": claim.destination}
+    renew = partial(deliveries.renew, post.ledger, claim, lease_s=lease_s)
+    with structlog.contextvars.bound_contextvars(**named), kept(renew, lease_s / 3):
+        _deliver(post, claim, known[claim.destination])
+    post.bell(doorbell.DELIVER)  # the next of this study, or of those that waited for the destination
+    return True
+
+
+def _deliver(post: Post, claim: Claim, to: Destination) -> None:
+    logger = log.get("deliver")
+    try:
+        words = _send(post, claim, to)
+    except _Held:
+        _stand_back(post, claim)
+    except Unavailable as error:
+        if error.reason is Reason.LEDGER_DOWN:
+            raise
+        logger.warning("delivery_waits", reason=error.reason)  # the archive's words may name a patient
+        if error.reason in _AWAY:
+            deliveries.away(post.ledger, claim, error.reason, error.message, post.backoff)
+        else:
+            answered = error.reason in _SPOKEN_TO
+            deliveries.wait(post.ledger, claim, error.reason, error.message, post.backoff, answered=answered)
+    except Rejected as error:
+        logger.error("delivery_refused", reason=error.reason)  # noqa: TRY400  the same
+        deliveries.refused(post.ledger, claim, error.reason, error.message)
+    except Exception as error:  # noqa: BLE001  the task border: a bug ends this delivery, and an operator retries it
+        where = stack.of(error)
+        logger.error("delivery_failed", reason=Reason.BUG, stack=where)  # noqa: TRY400  a traceback may hold values
+        deliveries.refused(post.ledger, claim, Reason.BUG, where[-512:])
+    else:
+        if deliveries.accepted(post.ledger, claim, words=words):
+            logger.info("delivery_accepted", kind=claim.kind)
+
+
+def _send(post: Post, claim: Claim, to: Destination) -> str:
+    """Returns the destination's words beside a plain success."""
+    content = spool.read(post.spool, claim.path)
+    if hashlib.sha256(content).hexdigest() != claim.sha256:
+        raise Rejected(Reason.DISK_FAILED, f"the outbox does not hold what was made: {claim.path}; check the disk")
+    result = dcmread(BytesIO(content))
+    if to.path is not None:
+        _hold_on(post, claim)
+        return folder.store(to.path, str(result.StudyInstanceUID), claim.sop_uid, content)
+    delivery, calling = post.settings.delivery, to.calling_aet or post.settings.node.aet
+    with open_association(to, calling, (claim.sop_class_uid,), timeout_s=delivery.network_timeout_s) as archive:
+        with post.ledger.read() as conn:
+            images = [one.sop_uid for one in revisions.inputs(conn, claim.revision_id)]
+        _judge(post, claim, to, identity.check(archive, result, identity.sample(images)))
+        _hold_on(post, claim)
+        return archive.store(result)
+
+
+def _hold_on(post: Post, claim: Claim) -> None:
+    """The last look before something leaves the house."""
+    if not deliveries.renew(post.ledger, claim, lease_s=post.settings.delivery.lease_s):
+        raise _Held
+
+
+def _stand_back(post: Post, claim: Claim) -> None:
+    """Nothing was sent: a held study's object is due again when the study is let go; a lost claim changes nothing."""
+    log.get("deliver").info("delivery_stopped")
+    with post.ledger.read() as conn:
+        hold = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
+    reason = Reason(hold) if hold else Reason.OPERATOR
+    deliveries.wait(post.ledger, claim, reason, "study held", post.backoff, answered=False)
+
+
+def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
+    """Whether the object may go to the study that the archive has; raises where it may not."""
+    match check.verdict:
+        case Verdict.SAME:
+            return
+        case Verdict.UNKNOWN:
+            with post.ledger.write() as conn:
+                ledger.record(post.ledger, conn, "identity_not_checked", study_uid=claim.study_uid,
+                              delivery_id=claim.id, destination=to.name)  # fmt: skip
+            return
+        case Verdict.ABSENT:
+            raise Unavailable(Reason.STUDY_ABSENT, "the archive does not have the study yet")
+        case Verdict.OTHER:
+            words = f"the archive has this study with another {', '.join(check.differing)}"
+            if to.demographics == "hold" or not _reissue(post, claim, check):
+                with post.ledger.write() as conn:
+                    intake.hold(post.ledger, conn, claim.study_uid, Reason.IDENTITY_MISMATCH, words)
+            raise Unavailable(Reason.IDENTITY_MISMATCH, words)
+
+
+def _reissue(post: Post, claim: Claim, check: Check) -> bool:
+    """Have the results made again with the archive's values; False when these already were, and it still says other."""
+    table = schema.revision
+    with post.ledger.write() as conn:
+        made_with = conn.execute(select(table.c.identity).where(table.c.id == claim.revision_id)).scalar_one()
+        if not identity.says_otherwise(made_with, check.archive):
+            return False
+        latest = select(table.c.state).where(table.c.study_uid == claim.study_uid).order_by(table.c.number.desc())
+        underway = conn.execute(latest.limit(1)).scalar_one() in {RevisionState.DUE, RevisionState.GRADING}
+        complete = conn.execute(
+            select(schema.study.c.state == StudyState.COMPLETE).where(schema.study.c.uid == claim.study_uid)
+        ).scalar_one()
+        if complete and not underway:  # otherwise what comes next is looked at in its turn
+            reason = "the archive names the study otherwise"
+            revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
+                             kind=RevisionKind.REISSUE, identity=check.archive)  # fmt: skip
+    return True

@@ -1,0 +1,101 @@
+"""The grade task: one claimed revision, to results in the outbox and an end in the ledger.
+
+This is the task border. What the images are is REJECTED, what the world lacks is put back, a bug is FAILED.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from cauda.core import doorbell, log, revisions
+from cauda.core.domain import Reason, Report, Status
+from cauda.core.errors import Misconfigured, Rejected, Unavailable
+from cauda.core.revisions import Claim
+from cauda.worker import stack
+from cauda.worker.addressees import addressees
+from cauda.worker.heartbeat import kept
+from cauda.worker.post import Post
+from cauda.worker.revision import Graded, LostClaim, grade_revision, outcome
+
+_PATIENCE_S = 15.0  # the longest wait between two tries to write an end down
+
+
+def grade_next(post: Post) -> bool:
+    """Claim the next revision and bring it to an end; False when there is none."""
+    grading = post.settings.grading
+    claim = revisions.claim(post.ledger, worker=post.token, lease_s=grading.lease_s, max_deaths=grading.max_deaths)
+    if claim is None:
+        return False
+    named = {"study": claim.study_uid, "revision": claim.id, "attempt": claim.attempt}
+    renew = partial(revisions.renew, post.ledger, claim, lease_s=grading.lease_s)
+    with structlog.contextvars.bound_contextvars(**named), kept(renew, grading.lease_s / 3) as lost:
+        end = _end_of(post, claim, lost)
+        if end is not None and _written_down(end, lost):
+            post.bell(doorbell.DELIVER)
+    return True
+
+
+def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], bool] | None:
+    """Grade, and return what writes its end into the ledger; None when the claim is lost."""
+    logger = log.get("grade")
+    started = time.monotonic()
+
+    def going_on() -> None:
+        if lost.is_set():
+            raise LostClaim
+
+    try:
+        graded = grade_revision(post, claim, going_on)
+    except LostClaim:
+        logger.info("claim_lost")
+        return None
+    except Unavailable as error:
+        delay_s = post.backoff.wait_s(claim.attempt)
+        logger.warning("revision_put_back", reason=error.reason, text=error.message, delay_s=round(delay_s, 1))
+        return partial(revisions.put_back, post.ledger, claim, delay_s=delay_s, reason=error.reason, text=error.message)
+    except Rejected as error:  # met while the results were made
+        logger.info("revision_rejected", reason=error.reason)
+        report = Report(study_instance_uid=claim.study_uid, status=Status.REJECTED, reason=error.reason,
+                        reason_text=error.message)  # fmt: skip
+        return partial(_report, post, claim, outcome(claim, report))
+    except Exception as error:  # noqa: BLE001  the task border: a bug ends this revision and nothing else
+        reason = error.reason if isinstance(error, Misconfigured) else Reason.BUG
+        where = stack.of(error)
+        logger.error("revision_failed", reason=reason, stack=where)  # noqa: TRY400  a traceback may hold patient data
+        return partial(revisions.fail, post.ledger, claim, reason, where)
+    seconds = round(time.monotonic() - started, 2)
+    logger.info("revision_graded", state=graded.state, reason=graded.reason, results=len(graded.made), seconds=seconds)
+    return partial(_report, post, claim, graded)
+
+
+def _written_down(end: Callable[[], bool], lost: threading.Event) -> bool:
+    """Write the end down, waiting for a ledger that is away as long as the claim may still be ours."""
+    wait_s = 1.0
+    while True:
+        try:
+            return end()
+        except Unavailable as error:
+            if wait_s == 1.0:
+                log.get("grade").warning("ledger_awaited", reason=error.reason)
+            if lost.wait(wait_s * random.uniform(0.5, 1.0)):  # noqa: S311  jitter, no secret
+                return False
+            wait_s = min(2 * wait_s, _PATIENCE_S)
+
+
+def _report(post: Post, claim: Claim, graded: Graded) -> bool:
+    return revisions.report(
+        post.ledger,
+        claim,
+        state=graded.state,
+        reason=graded.reason,
+        reason_text=graded.text,
+        report_json=graded.report,
+        made=graded.made,
+        addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom),
+    )

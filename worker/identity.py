@@ -1,0 +1,134 @@
+"""Whose study is it in the archive (CLINICAL.md 25): asked before anything is sent there. Values are never logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings, encode_string
+
+from cauda.worker.dimse import Peer
+
+# What decides, and in whose absence from the result nothing is claimed. An absent PatientID is a claim: an archive
+# files the object under a patient of its own.
+_DECIDING = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
+_CLAIMED_IF_EMPTY = ("PatientID",)
+# What results copy from the archive with ``demographics = archive``.
+_COPIED = (
+    *_DECIDING, "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "StudyDescription", "ReferringPhysicianName",
+)  # fmt: skip
+
+
+class Verdict(StrEnum):
+    """What the archive knows of the study."""
+
+    SAME = "same"
+    OTHER = "other"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"  # it cannot be asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The verdict; with OTHER, which attributes differ and what the archive has (`stated`), which is patient data."""
+
+    verdict: Verdict
+    differing: tuple[str, ...] = ()
+    archive: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def check(peer: Peer, result: Dataset, source_sop_uid: str | None) -> Check:
+    """Look the study of a result up: by its Study UID, then by an image it was made from."""
+    if not peer.can_find:
+        return Check(verdict=Verdict.UNKNOWN)
+    found = peer.find(_question("STUDY", StudyInstanceUID=result.StudyInstanceUID))
+    if found is None:
+        return Check(verdict=Verdict.UNKNOWN)
+    if not found and source_sop_uid is not None:
+        found = _study_of(peer, source_sop_uid)
+    if not found:
+        return Check(verdict=Verdict.ABSENT)
+    for match in found:
+        archive = stated(match)  # first: reading a value decodes it
+        if differing := differences(result, match):
+            return Check(verdict=Verdict.OTHER, differing=differing, archive=archive)
+    return Check(verdict=Verdict.SAME)
+
+
+def _study_of(peer: Peer, sop_uid: str) -> list[Dataset]:
+    """The studies that hold an image, whatever their UID; empty also where the archive does not search so deep."""
+    image = _question("IMAGE", StudyInstanceUID="", SeriesInstanceUID="", SOPInstanceUID=sop_uid)
+    studies = {str(match.get("StudyInstanceUID") or "") for match in peer.find(image) or ()} - {""}
+    return [
+        match
+        for uid in sorted(studies)
+        for match in peer.find(_question("STUDY", StudyInstanceUID=uid)) or ()
+    ]  # fmt: skip
+
+
+def _question(level: str, **keys: str) -> Dataset:
+    question = Dataset()
+    question.QueryRetrieveLevel = level
+    if level == "STUDY":
+        for keyword in _COPIED:
+            setattr(question, keyword, "")
+    for keyword, value in keys.items():
+        setattr(question, keyword, value)
+    return question
+
+
+def differences(result: Dataset, match: Dataset) -> tuple[str, ...]:
+    """The attributes in which the archive's study is another one; what it does not say is unknown, not other."""
+    differing = []
+    for keyword in ("StudyInstanceUID", *_DECIDING):
+        ours, theirs = _value(result, keyword), _value(match, keyword)
+        claimed = bool(ours) or keyword in _CLAIMED_IF_EMPTY
+        if theirs and claimed and ours != theirs:
+            differing.append(keyword)
+    return tuple(differing)
+
+
+def _value(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip()
+
+
+def stated(match: Dataset) -> dict[str, str]:
+    """What the archive says of patient and study, as the ledger keeps it.
+
+    Text that is not ASCII stays the bytes it was, a character each (Latin-1), beside its character set.
+    """
+    values = {
+        keyword: match.get_item(keyword).value or b""
+        for keyword in ("StudyInstanceUID", *_COPIED)
+        if keyword in match and match.get_item(keyword).value
+    }
+    plain = {keyword: _bytes(value, match) for keyword, value in values.items()}
+    kept = {keyword: value.decode("latin-1").rstrip(" \0") for keyword, value in plain.items()}
+    if not all(value.isascii() for value in plain.values()):
+        kept["SpecificCharacterSet"] = _character_set(match)
+    return kept
+
+
+def _bytes(value: object, match: Dataset) -> bytes:
+    """As received; a value that somebody decoded already is encoded again."""
+    if isinstance(value, bytes):
+        return value
+    return encode_string(str(value), convert_encodings(_character_set(match).split("\\") or [""]))
+
+
+def _character_set(match: Dataset) -> str:
+    value = match.get("SpecificCharacterSet") or ""
+    return value if isinstance(value, str) else "\\".join(value)
+
+
+def says_otherwise(kept: Mapping[str, str] | None, archive: Mapping[str, str]) -> bool:
+    """Whether the archive now says other than what a revision was already made with."""
+    return kept is None or any(kept.get(keyword) != value for keyword, value in archive.items())
+
+
+def sample(sop_uids: Sequence[str]) -> str | None:
+    """The image to ask for: any will do, always the same."""
+    return min(sop_uids, default=None)

@@ -1,0 +1,161 @@
+"""One revision's work: from its frozen list to results in the outbox (DESIGN.md 2)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from pydicom import dcmread
+
+from cauda.core import revisions, spool, uids
+from cauda.core.domain import Json, Level, Reason, Report, Status
+from cauda.core.revisions import Claim, Made
+from cauda.core.schema import RevisionKind, RevisionState
+from cauda.pipeline import words
+from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
+from cauda.pipeline.pictures import Pictures
+from cauda.pipeline.report_json import from_json, to_json
+from cauda.pipeline.source import SourceImage
+from cauda.worker import results
+from cauda.worker.addressees import addressees, is_phantom
+from cauda.worker.changes import change_text, changes
+from cauda.worker.dimse import can_query
+from cauda.worker.images import headers, source_images
+from cauda.worker.post import Post
+
+
+class LostClaim(Exception):
+    """Somebody else has the revision now, or nobody wants it any more: stop, quietly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """What came of a revision: durable in the outbox, not yet in the ledger."""
+
+    state: RevisionState
+    reason: Reason | None
+    text: str
+    report: Json
+    made: tuple[Made, ...] = ()
+    research: bool = True
+    phantom: bool = False
+
+
+def outcome(claim: Claim, report: Report) -> Graded:
+    """A report that ends a revision without results."""
+    state = RevisionState.REPORTED if report.status is Status.REPORTED else RevisionState.REJECTED
+    return Graded(state=state, reason=report.reason, text=report.reason_text, report=to_json(report, claim.number))
+
+
+def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Graded:
+    """Grade, or reissue with corrected demographics, and put the results into the outbox.
+
+    ``going_on`` is called between steps and raises LostClaim once the work is nobody's. Raises Unavailable when a
+    file is not there.
+    """
+    with post.ledger.read() as conn:
+        inputs = revisions.inputs(conn, claim.id)
+        before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
+    images = source_images(post.spool, inputs, going_on)
+    analysis = _analysis(post, claim, images, before)
+    report = analysis.report
+    ended = outcome(claim, report)
+    sources = headers(post.spool, inputs)  # again: nobody has decoded these
+    phantom = any(is_phantom(image.header) for image in images)
+    context, carried = results.result_context(claim, report, sources, _origin(post, claim, report, phantom=phantom))
+    if before is not None:
+        said = changes(before.report, report)
+        if before.carried(post) not in {None, carried}:
+            said.append("patient or study attributes corrected")
+        if not said:
+            return replace(
+                ended, text=f"{ended.text} Nothing changed since revision {before.number}: not sent.".strip()
+            )
+        context = results.with_previous(context, before.made, change_text(before.number, said, claim.complete_reason))
+    notice = post.settings.grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
+    going_on()
+    made = results.make(report, analysis.pictures, sources, context, notice=notice)
+    stored = tuple(_put(post, claim, one) for one in made)
+    return replace(ended, made=stored, research=results.is_research(report), phantom=phantom)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """The last revision that made results."""
+
+    number: int
+    report: Report
+    made: Sequence[Made]
+
+    @classmethod
+    def of(cls, found: tuple[Json, list[Made]] | None) -> _Before | None:
+        return found and cls(number=found[0]["revision"], report=from_json(found[0]), made=found[1])
+
+    def carried(self, post: Post) -> str | None:
+        """A digest of the patient and study attributes that its results carry; None when they are not kept any more."""
+        try:
+            return results.carried(dcmread(post.spool.absolute(self.made[0].path), stop_before_pixels=True))
+        except FileNotFoundError:
+            return None
+
+
+def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _Before | None) -> Analysis:
+    """What is to be reported. A reissue keeps the earlier findings; only its pictures are drawn anew."""
+    options = AnalysisOptions(
+        denied_exams=tuple(
+            rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in post.settings.grading.deny_exams
+        ),
+        clock=perf_counter,
+    )
+    analysis = analyse_study(claim.study_uid, images, post.parts, options)
+    if claim.kind is RevisionKind.GRADE or before is None:
+        return analysis
+    same = not changes(before.report, analysis.report) and before.report.bundle == analysis.report.bundle
+    return Analysis(report=before.report, pictures=analysis.pictures if same else Pictures())
+
+
+def _origin(post: Post, claim: Claim, report: Report, *, phantom: bool) -> results.Origin:
+    def tracked(level: str, what: str) -> str:
+        fresh = uids.derived("tracking", secrets.token_hex(16))
+        return revisions.tracking_uid(conn, claim.study_uid, level, what, fresh)
+
+    with post.ledger.write() as conn:
+        by_level = {level: tracked(level.value, "canal") for level in Level}
+        quality = tracked("all", "quality")
+    return results.Origin(
+        code_version=post.fingerprint.code_version,
+        site_timezone=post.settings.site.timezone,
+        tracking_uids=by_level,
+        quality_tracking_uid=quality,
+        identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
+    )
+
+
+def _will_be_checked(post: Post, *, research: bool, phantom: bool) -> bool:
+    """Whether every archive that gets the results can be asked whose study it is (CLINICAL.md 25)."""
+    delivery = post.settings.delivery
+    parked = {
+        one.name: one.parked for one in addressees(post.settings.destinations, research=research, phantom=phantom)
+    }
+    archives = [one for one in post.settings.destinations if one.kind == "dimse"]
+    return bool(archives) and all(
+        can_query(one, one.calling_aet or post.settings.node.aet, timeout_s=delivery.network_timeout_s) is not False
+        for one in archives
+        if parked[one.name] is None
+    )
+
+
+def _put(post: Post, claim: Claim, one: results.Result) -> Made:
+    sop_uid = str(one.dataset.SOPInstanceUID)
+    path, digest = spool.put_result(post.spool, claim.study_uid, sop_uid, one.encoded())
+    return Made(
+        kind=one.kind,
+        sop_class_uid=str(one.dataset.SOPClassUID),
+        sop_uid=sop_uid,
+        series_uid=str(one.dataset.SeriesInstanceUID),
+        path=post.spool.relative(path),
+        sha256=digest,
+    )
