@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ from cauda.core.errors import Rejected, Unavailable
 from cauda.core.revisions import Claim, Fingerprint
 from cauda.core.schema import RevisionKind
 from cauda.core.settings import Settings
-from cauda.pipeline import report_json
+from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
@@ -93,7 +94,8 @@ def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Call
             study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text
         )
         return Analysis(report=report)
-    options = AnalysisOptions(denied_exams=settings.grading.deny_exams, clock=clock)
+    denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in settings.grading.deny_exams)
+    options = AnalysisOptions(denied_exams=denied, clock=clock)
     return analyse_study(folder.study_uid, images, parts, options)
 
 
@@ -146,7 +148,7 @@ def _objects(
         quality_tracking_uid=uids.derived("tracking", salt, "quality"),
         identity_checked=False,
     )
-    context = result_context(claim, analysis.report, sources, origin)
+    context, _ = result_context(claim, analysis.report, sources, origin)
     own = {
         kind: replace(
             ids,
@@ -171,10 +173,10 @@ def picture(capture: Path, png: Path) -> Path:
     return png
 
 
-def parts_of(bundle: Path | None) -> Parts | None:
+def parts_of(bundle: Path | None, digest: str | None) -> Parts | None:
     """The trained parts of a bundle, verified; None without one."""
     if bundle is None:
         return None
-    from cauda.models.bundle import load
+    from cauda.models.bundle import load_bundle  # noqa: PLC0415  torch is loaded only where something is graded
 
-    return load(bundle)
+    return load_bundle(bundle, digest)

@@ -38,7 +38,8 @@ def analyze(
     except Rejected as error:  # of the command, not of a study
         output.complain(error.message)
         raise typer.Exit(output.FAILED) from None
-    analysis = work.analyse(found, work.parts_of(settings.grading.bundle), settings, time.perf_counter)
+    parts = work.parts_of(settings.grading.bundle, fingerprint.bundle_digest)
+    analysis = work.analyse(found, parts, settings, time.perf_counter)
     files = work.write(out, found, analysis, settings, fingerprint)
     report = report_json.to_json(analysis.report, 1)
     if as_json:
