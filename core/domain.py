@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
     LEVELS_NOT_COUNTED = "levels_not_counted"
+    POSITION_NOT_SHARED = "position_not_shared"
     MOTION = "motion"
     NOISE = "noise"
     LOW_QUALITY = "low_quality"
@@ -163,6 +164,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NO_BUNDLE: "no grading model installed",
     Reason.NOT_IMAGED: "no axial slice at this level",
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
+    Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",
     Reason.MOTION: "motion. Severe stenosis not excluded",
     Reason.NOISE: "noise. Severe stenosis not excluded",
     Reason.LOW_QUALITY: "poor image quality. Severe stenosis not excluded",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
-from cauda.core.domain import Finding, Level, Reason, Report, SeriesRole, SeriesUse, Status, Volume
+from cauda.core.domain import Finding, Level, Reason, Report, SagittalEvidence, SeriesRole, SeriesUse, Status, Volume
 from cauda.core.errors import Rejected
-from cauda.pipeline import exclusions
+from cauda.pipeline import exclusions, grade
+from cauda.pipeline.axial import AxialSlice, slices_at
+from cauda.pipeline.canal import refined
+from cauda.pipeline.counting import Count, count
+from cauda.pipeline.illustrate import pictures
+from cauda.pipeline.levels import Levels
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.pictures import Pictures
-from cauda.pipeline.series import Series, series, what_was_found
+from cauda.pipeline.placing import Placed, place
+from cauda.pipeline.series import Series, preference, series, what_was_found
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.volume import series_volumes
 
@@ -60,13 +68,85 @@ def analyse_study(
 def _analyse(
     base: Report, images: Sequence[SourceImage], found: Sequence[Series], parts: Parts | None, options: AnalysisOptions
 ) -> Analysis:
+    timings: dict[str, float] = {}
     _check_study(images, found, options)
-    axial, uses = _decoded(_wanted(found, SeriesRole.AXIAL_T2))
+    with _timed("axial", timings, options.clock):
+        axial, uses = _first_readable(_wanted(found, SeriesRole.AXIAL_T2))
     if not axial:
         raise Rejected(Reason.UNDECODABLE, f"axial T2 cannot be decoded; found: {what_was_found(found)}")
-    used = [one.header for one, _ in axial]
-    report = replace(base, series=_updated(base.series, uses), flags=exclusions.flags(used))
-    return Analysis(report=replace(report, findings=_ungraded(Reason.NO_BUNDLE)))
+    report = replace(base, series=_updated(base.series, uses), flags=exclusions.flags([one.header for one, _ in axial]))
+    if parts is None:
+        return Analysis(report=replace(report, findings=_ungraded(Reason.NO_BUNDLE)))
+    with _timed("levels", timings, options.clock):
+        counted = count(found, parts)
+    report = replace(report, series=_updated(report.series, counted.uses))
+    if counted.levels is None or counted.series is None:
+        return Analysis(report=replace(report, findings=_ungraded(Reason.LEVELS_NOT_COUNTED), timings_ms=timings))
+    with _timed("grade", timings, options.clock):
+        report = _graded(report, axial, counted, counted.series, counted.levels, parts)
+    with _timed("pictures", timings, options.clock):
+        shown = pictures(report, images)
+    return Analysis(report=replace(report, timings_ms=timings), pictures=shown)
+
+
+@contextmanager
+def _timed(name: str, timings: dict[str, float], clock: Callable[[], float] | None) -> Iterator[None]:
+    start = clock() if clock else 0.0
+    yield
+    if clock:
+        timings[name] = round((clock() - start) * 1000, 1)
+
+
+def _graded(
+    report: Report,
+    axial: Sequence[tuple[Series, Sequence[Volume]]],
+    counted: Count,
+    sagittal: Series,
+    levels: Levels,
+    parts: Parts,
+) -> Report:
+    placed = [place(one, volumes, sagittal, levels.canal_mm) for one, volumes in axial]
+    if all(one.reason is Reason.NOT_T2 for one in placed):
+        raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted")
+    usable = [one for one in placed if one.reason is None]
+    used: set[str] = set()
+    slices: dict[Level, list[AxialSlice]] = {}
+    for level, disc in levels.discs.items():
+        for one in usable:
+            if here := slices_at(one.volumes, disc.point_mm, levels.canal_mm):
+                slices[level] = [replace(found, center_mm=refined(found)) for found in here]
+                used.add(one.series.uid)
+                break
+    looks = {level: grade.looks(level, here, parts) for level, here in slices.items()}
+    findings = grade.findings(looks, parts)
+    nowhere = Reason.NOT_IMAGED if usable else Reason.POSITION_NOT_SHARED
+    return replace(
+        report,
+        findings=tuple(_located(findings.get(level) or _missing(level, levels, nowhere), levels) for level in Level),
+        levels_from="sagittal",
+        level_doubt=counted.doubt,
+        frame_of_reference_assumed=any(one.assumed and one.series.uid in used for one in placed),
+        series=_updated(report.series, {one.series.uid: _use(one, used) for one in placed}),
+    )
+
+
+def _missing(level: Level, levels: Levels, nowhere: Reason) -> Finding:
+    return Finding(level=level, abstained=nowhere if level in levels.discs else Reason.LEVELS_NOT_COUNTED)
+
+
+def _use(one: Placed, used: set[str]) -> SeriesUse:
+    return one.series.use(one.reason or (None if one.series.uid in used else Reason.NOT_BEST))
+
+
+def _located(finding: Finding, levels: Levels) -> Finding:
+    """The finding with its level's point, and that point on the sagittal slice nearest to it."""
+    disc = levels.discs.get(finding.level)
+    if disc is None:
+        return finding
+    col, row, index = levels.source.voxel(disc.point_mm)
+    ref = levels.source.slices[min(max(round(index), 0), len(levels.source.slices) - 1)]
+    on_slice = SagittalEvidence(sop_instance_uid=ref.sop_instance_uid, frame=ref.frame, point_px=(col, row))
+    return replace(finding, point_mm=disc.point_mm, sagittal=on_slice)
 
 
 def _ungraded(reason: Reason) -> tuple[Finding, ...]:
@@ -91,17 +171,21 @@ def _wanted(found: Sequence[Series], role: SeriesRole) -> list[Series]:
     return [one for one in found if one.reason is None and one.role is role]
 
 
-def _decoded(wanted: Sequence[Series]) -> tuple[list[tuple[Series, list[Volume]]], dict[str, SeriesUse]]:
-    """The volumes of each series that can be decoded, and what is to be said of each."""
-    volumes, uses = [], {}
-    for one in wanted:
-        try:
-            read, broken = series_volumes(one.frames)
-        except Rejected as problem:
-            uses[one.uid] = one.use(problem.reason, problem.message)
-            continue
-        volumes.append((one, read))
-        uses[one.uid] = one.use(note=f"{broken} slices cannot be decoded" if broken else "")
+def _first_readable(wanted: Sequence[Series]) -> tuple[list[tuple[Series, list[Volume]]], dict[str, SeriesUse]]:
+    """The most wanted kind of series that can be decoded; less wanted ones are not decoded at all."""
+    volumes: list[tuple[Series, list[Volume]]] = []
+    uses = {one.uid: one.use(Reason.NOT_BEST) for one in wanted}
+    for _, alike in groupby(wanted, key=preference):
+        for one in alike:
+            try:
+                read, broken = series_volumes(one.frames)
+            except Rejected as problem:
+                uses[one.uid] = one.use(problem.reason, problem.message)
+                continue
+            volumes.append((one, read))
+            uses[one.uid] = one.use(note=f"{broken} slices cannot be decoded" if broken else "")
+        if volumes:
+            break
     return volumes, uses
 
 

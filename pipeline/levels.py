@@ -24,6 +24,7 @@ FULL_DISC = 0.85
 class Levels:
     """The discs of one sagittal series, named; a level that was not seen has no entry."""
 
+    source: Volume  # as it was read
     volume: Volume  # upright
     line: Midline
     discs: Mapping[Level, Disc]
@@ -49,7 +50,7 @@ def locate(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None = 
     named, gap = _named(found[: lowest + 1])
     if doubt is None and (gap or len(named) < len(Level)):
         doubt = Reason.LEVELS_INCOMPLETE
-    return Levels(volume=turned, line=line, discs=named, every=tuple(found), doubt=doubt)
+    return Levels(source=volume, volume=turned, line=line, discs=named, every=tuple(found), doubt=doubt)
 
 
 def _lowest(found: Sequence[Disc], *, has_sacrum: bool) -> tuple[int, Reason | None]:

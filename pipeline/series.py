@@ -77,7 +77,12 @@ def series(images: Sequence[SourceImage]) -> list[Series]:
     found = [_series(uid, group) for uid, group in groups.items()]
     # Latest first among equals: the repeat was made for a reason.
     found.sort(key=lambda one: (_time(one.header), number(one.header, "SeriesNumber") or 0), reverse=True)
-    return sorted(found, key=lambda one: (one.reason is not None, _mpr(one.header), _LEAST_WANTED[one.weighting]))
+    return sorted(found, key=lambda one: (one.reason is not None, *preference(one)))
+
+
+def preference(one: Series) -> tuple[bool, int]:
+    """Smaller is better: acquired before reformatted, then T2, unknown, STIR, T1."""
+    return _mpr(one.header), _LEAST_WANTED[one.weighting]
 
 
 def _series(uid: str, group: Sequence[SourceImage]) -> Series:

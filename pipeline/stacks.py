@@ -14,6 +14,7 @@ from cauda.pipeline.frames import Frame
 
 PARALLEL = 0.01  # largest difference of a direction cosine within a stack, about half a degree
 SAME_PLACE_MM = 0.05
+USUAL_GAP_MM = 4.0  # for a slice on its own whose header says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,6 +134,6 @@ def _affine(frames: Sequence[Frame]) -> F64:
     if len(frames) > 1:
         affine[:3, 2] = (frames[-1].position - first.position) / (len(frames) - 1)
     else:
-        affine[:3, 2] = first.normal * (first.gap_mm or 1.0)
+        affine[:3, 2] = first.normal * (first.gap_mm or USUAL_GAP_MM)
     affine[:3, 3] = first.position
     return affine

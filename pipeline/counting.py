@@ -1,0 +1,144 @@
+"""Which sagittal series names the levels, and whether another one agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cauda.core.domain import Reason, SeriesRole, SeriesUse, Volume
+from cauda.core.errors import Rejected
+from cauda.pipeline.levels import Levels, agreed, locate
+from cauda.pipeline.lumbar import why_not_lumbar
+from cauda.pipeline.parts import Parts
+from cauda.pipeline.sagittal import STEP_MM, upright
+from cauda.pipeline.series import MIN_SLICES, Series
+from cauda.pipeline.volume import series_volumes
+from cauda.pipeline.weighting import Weighting
+
+MAX_VOLUMES = 6  # a whole spine has three stations, perhaps twice
+CHECK_MM = 9.0  # the second opinion looks at the slices this near to the canal
+_CURABLE = {Reason.SACRUM_NOT_SHOWN, Reason.LEVELS_INCOMPLETE}  # another series may show more
+FLUID_RATIO = 1.0  # canal to vertebra: brighter in T2 and STIR, darker in T1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Count:
+    """The levels, from which series, and what became of every sagittal series that was looked at."""
+
+    series: Series | None = None
+    levels: Levels | None = None
+    doubt: Reason | None = None
+    uses: dict[str, SeriesUse] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Candidate:
+    series: Series
+    volume: Volume
+    levels: Levels
+
+
+def count(found: Sequence[Series], parts: Parts) -> Count:
+    """Name the levels. Without a usable sagittal series there are none; Rejected when none shows a lumbar spine."""
+    usable = [one for one in found if one.reason is None and one.plane == "sagittal"]
+    uses: dict[str, SeriesUse] = {one.uid: one.use(Reason.NOT_BEST) for one in usable}
+    candidates: list[_Candidate] = []
+    against: list[str] = []
+    budget = MAX_VOLUMES
+    for one in usable:
+        if budget <= 0 or _settled(candidates):
+            break
+        for volume in _volumes(one, uses)[:budget]:
+            budget -= 1
+            levels = locate(volume, parts.localiser)
+            if why := why_not_lumbar(levels, parts.lumbar_check):
+                against.append(why)
+                uses[one.uid] = one.use(Reason.NOT_LUMBAR, why)
+            elif levels is not None:
+                candidates.append(_Candidate(series=one, volume=volume, levels=levels))
+    if not candidates:
+        if against:
+            raise Rejected(Reason.NOT_LUMBAR, f"{Reason.NOT_LUMBAR.text}: {against[0]}")
+        return Count(uses=uses)
+    best = min(candidates, key=lambda one: (one.levels.doubt in _CURABLE, not is_fluid_bright(one)))
+    uses[best.series.uid] = _used(best)
+    other, doubt = _second_opinion(best, candidates, usable, uses, parts)
+    if other is not None:
+        uses[other.series.uid] = _used(other)
+    return Count(series=best.series, levels=best.levels, doubt=doubt, uses=uses)
+
+
+def _volumes(one: Series, uses: dict[str, SeriesUse]) -> list[Volume]:
+    """The volumes of a series that are worth looking at, largest first."""
+    try:
+        volumes, _ = series_volumes(one.frames)
+    except Rejected as problem:
+        uses[one.uid] = one.use(problem.reason, problem.message)
+        return []
+    return sorted((v for v in volumes if len(v.pixels) >= MIN_SLICES), key=lambda volume: -len(volume.pixels))
+
+
+def _settled(candidates: Sequence[_Candidate]) -> bool:
+    """Whether no further series need be tried: one sees the sacrum and five discs, and its fluid is bright."""
+    return any(one.levels.doubt not in _CURABLE and is_fluid_bright(one) for one in candidates)
+
+
+def is_fluid_bright(one: _Candidate) -> bool:
+    """Whether the canal is brighter than the vertebrae, as in T2 and STIR."""
+    if one.series.weighting is not None:
+        return one.series.weighting in {Weighting.T2, Weighting.STIR}
+    return fluid_ratio(one.levels) > FLUID_RATIO
+
+
+def fluid_ratio(levels: Levels) -> float:
+    """Median grey of the canal by median grey of the vertebrae on the midline."""
+    line = levels.line
+    kind = line.maps.argmax(axis=0)
+    index = round(float(np.median(line.slices[line.first : line.last + 1])))
+    plane = levels.volume.pixels[min(max(index, 0), len(levels.volume.pixels) - 1)]
+    canal = plane[kind == line.classes.index("canal")]
+    bone = plane[kind == line.classes.index("vertebra")]
+    if not len(canal) or not len(bone):
+        return 0.0
+    return float(np.median(canal)) / max(float(np.median(bone)), 1e-6)
+
+
+def _second_opinion(
+    best: _Candidate,
+    candidates: Sequence[_Candidate],
+    usable: Sequence[Series],
+    uses: dict[str, SeriesUse],
+    parts: Parts,
+) -> tuple[_Candidate | None, Reason | None]:
+    """Another series of the same place and what it says of the count; silence where there is none."""
+    seen = {one.series.uid: one for one in candidates if one.series.uid != best.series.uid}
+    for one in usable:
+        if one.uid == best.series.uid or uses[one.uid].reason not in {None, Reason.NOT_BEST}:
+            continue
+        other = seen.get(one.uid)
+        if other is None:
+            volume = next(iter(_volumes(one, uses)), None)
+            levels = None if volume is None else locate(volume, parts.localiser, _near(best.levels, volume))
+            if volume is None or levels is None or why_not_lumbar(levels, None):
+                continue
+            other = _Candidate(series=one, volume=volume, levels=levels)
+        return other, agreed(best.levels, other.levels)
+    return None, best.levels.doubt
+
+
+def _near(levels: Levels, volume: Volume) -> list[int] | None:
+    """The slices of another volume around the canal; None when it lies elsewhere."""
+    turned = upright(volume)
+    canal = levels.canal_mm.mean(axis=0)
+    _, _, index = turned.voxel((float(canal[0]), float(canal[1]), float(canal[2])))
+    gap = turned.spacing_mm[2]
+    stride = max(1, int(STEP_MM / gap))
+    chosen = [i for i in range(0, len(turned.pixels), stride) if abs(i - index) * gap <= max(CHECK_MM, gap)]
+    return chosen or None
+
+
+def _used(one: _Candidate) -> SeriesUse:
+    role = SeriesRole.SAGITTAL_T2 if is_fluid_bright(one) else SeriesRole.SAGITTAL_T1
+    return replace(one.series.use(), role=role)

@@ -1,0 +1,136 @@
+"""From slices to a finding per level: quality, one batch through the model, the worst of neighbours, abstention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cauda.core.domain import F32, F64, AxialEvidence, Finding, GradeScale, Level, Quality, Reason
+from cauda.pipeline import quality
+from cauda.pipeline.axial import AxialSlice
+from cauda.pipeline.crop import graded_crop, patch
+from cauda.pipeline.parts import Parts, Preprocessing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Look:
+    """One slice of one level, ready to be graded."""
+
+    level: Level
+    slice: AxialSlice
+    crop: F32
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Graded:
+    """What the model says of one look."""
+
+    look: Look
+    probabilities: F64  # (G,), mildest first
+    distance: float
+
+
+def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look]:
+    """The level's slices, nearest first, cut and measured."""
+    made = parts.preprocessing
+    ordered = sorted(slices, key=lambda one: one.index)
+    crops = [graded_crop(one.volume, one.index, one.center_mm, made.crop_mm, made.crop_px) for one in ordered]
+    fits = quality.continuity(crops)
+    usual = quality.median(fits)
+    found = [
+        Look(
+            level=level,
+            slice=one,
+            crop=crop,
+            quality=quality.assess(crop, fit, usual, parts.templates.get(level), made.noise_ssim_min),
+        )
+        for one, crop, fit in zip(ordered, crops, fits, strict=True)
+    ]
+    return sorted(found, key=lambda look: abs(look.slice.distance_mm))
+
+
+def graded(found: Sequence[Look], parts: Parts) -> list[Graded]:
+    """All looks of a study in one batch."""
+    if not found:
+        return []
+    features = parts.embedder.embed(np.stack([look.crop for look in found]))
+    probabilities = parts.grader.predict_proba(features, [look.level for look in found])
+    distances = parts.grader.distance(features)
+    return [
+        Graded(look=look, probabilities=p, distance=float(d))
+        for look, p, d in zip(found, probabilities, distances, strict=True)
+    ]
+
+
+def findings(by_level: Mapping[Level, Sequence[Look]], parts: Parts) -> dict[Level, Finding]:
+    """The finding of every level that has slices."""
+    usable = {
+        level: [look for look in found if look.quality.passed]
+        for level, found in by_level.items()
+        if withheld(level, parts) is None
+    }
+    answers = graded([look for found in usable.values() for look in found], parts)
+    return {
+        level: _finding(level, found, [answer for answer in answers if answer.look.level is level], parts)
+        for level, found in by_level.items()
+        if found
+    }
+
+
+def withheld(level: Level, parts: Parts) -> Reason | None:
+    """Schizas' scales read the cauda equina: at L1/L2 the cord or conus may lie in the sac (CLINICAL.md 11)."""
+    schizas = parts.info.scale is not GradeScale.RSNA_3
+    return Reason.CORD_ON_SLICE if schizas and level is Level.L1_L2 else None
+
+
+def _finding(level: Level, found: Sequence[Look], answers: Sequence[Graded], parts: Parts) -> Finding:
+    if not answers:
+        nearest = found[0]
+        why = withheld(level, parts) or nearest.quality.reason or Reason.LOW_QUALITY
+        return Finding(
+            level=level, abstained=why, axial=evidence(nearest, parts.preprocessing), quality=nearest.quality
+        )
+    grades = parts.info.scale.grades
+    known = [answer for answer in answers if answer.distance <= parts.preprocessing.max_distance]
+    worst = max(known or answers, key=_severity)
+    p = worst.probabilities
+    unsure = float(p.max()) < parts.preprocessing.uncertain_below
+    reason = Reason.OUT_OF_DISTRIBUTION if not known else Reason.UNCERTAIN if unsure else None
+    return Finding(
+        level=level,
+        grade=None if reason else grades[int(p.argmax())],
+        abstained=reason,
+        possible=prediction_set(p, grades, parts.preprocessing.set_coverage),
+        probabilities={grade: float(value) for grade, value in zip(grades, p, strict=True)},
+        axial=evidence(worst.look, parts.preprocessing),
+        quality=worst.look.quality,
+    )
+
+
+def _severity(answer: Graded) -> tuple[int, float]:
+    p = answer.probabilities
+    return int(p.argmax()), float(p @ np.arange(len(p)))
+
+
+def prediction_set(p: F64, grades: Sequence[str], coverage: float) -> tuple[str, ...]:
+    """The fewest grades whose probabilities reach the coverage, mildest first."""
+    order = np.argsort(-p, kind="stable")
+    count = int(np.searchsorted(np.cumsum(p[order]), min(coverage, float(p.sum())) - 1e-9)) + 1
+    kept = set(order[:count].tolist())
+    return tuple(grade for i, grade in enumerate(grades) if i in kept)
+
+
+def evidence(look: Look, made: Preprocessing) -> AxialEvidence:
+    """Which slice, where the canal is on it, and what was looked at."""
+    one = look.slice
+    col, row, _ = one.volume.voxel(one.center_mm)
+    ref = one.volume.slices[one.index]
+    return AxialEvidence(
+        sop_instance_uid=ref.sop_instance_uid,
+        frame=ref.frame,
+        center_px=(col, row),
+        box_px=patch(one.volume, one.index, one.center_mm, made.crop_mm, 2).box_px,
+    )

@@ -1,0 +1,172 @@
+"""The pictures of a report, made again from nothing but the report and the slices that it names."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cauda.core.domain import F32, F64, AxialEvidence, Finding, Level, Point, Report, Volume
+from cauda.pipeline.crop import patch, viewing_axes, window, windowed
+from cauda.pipeline.frames import Frame, frames, number
+from cauda.pipeline.pictures import Pictures, PlaneLine, SagittalPicture, Tile
+from cauda.pipeline.source import SourceImage
+from cauda.pipeline.volume import series_volumes
+
+TILE_MM = 80.0
+TILE_PX = 320
+LINE_MM = 60.0  # to either side of the level's point; the drawing leaves out the canal
+
+Slices = Mapping[tuple[str, int], tuple[Frame, Volume]]  # by SOP instance and frame
+
+
+def pictures(report: Report, images: Sequence[SourceImage]) -> Pictures:
+    """Tiles and the sagittal picture; only slices named in the report are read. Rejected when one cannot be."""
+    slices = _named_slices(report, images)
+    tiles = _tiles(report.findings, slices)
+    return Pictures(tiles=tiles, sagittal=_sagittal(report.findings, slices))
+
+
+def _named_slices(report: Report, images: Sequence[SourceImage]) -> Slices:
+    wanted = {
+        (evidence.sop_instance_uid, evidence.frame)
+        for finding in report.findings
+        for evidence in (finding.axial, finding.sagittal)
+        if evidence is not None
+    }
+    instances = {uid for uid, _ in wanted}
+    found: dict[tuple[str, int], tuple[Frame, Volume]] = {}
+    for image in images:
+        if str(image.header.get("SOPInstanceUID")) not in instances:
+            continue
+        named = [one for one in frames(image) if (one.ref.sop_instance_uid, one.ref.frame) in wanted]
+        for one in named:
+            found[one.ref.sop_instance_uid, one.ref.frame] = one, series_volumes([one])[0][0]
+    return found
+
+
+def _tiles(findings: Sequence[Finding], slices: Slices) -> dict[Level, Tile]:
+    shown = {
+        finding.level: (finding.axial, *slices[finding.axial.sop_instance_uid, finding.axial.frame])
+        for finding in findings
+        if finding.axial and (finding.axial.sop_instance_uid, finding.axial.frame) in slices
+    }
+    by_series: dict[str, list[tuple[Frame, Volume]]] = defaultdict(list)
+    for _, frame, volume in shown.values():
+        by_series[volume.series_instance_uid].append((frame, volume))
+    windows = {uid: _window(members) for uid, members in by_series.items()}
+    return {
+        level: _tile(evidence, frame, volume, windows[volume.series_instance_uid])
+        for level, (evidence, frame, volume) in shown.items()
+    }
+
+
+def _tile(evidence: AxialEvidence, frame: Frame, volume: Volume, limits: tuple[float, float]) -> Tile:
+    cut = patch(volume, 0, volume.point_mm(*evidence.center_px, 0), TILE_MM, TILE_PX)
+    left, _, right, _ = evidence.box_px
+    middle = (TILE_PX - 1) / 2
+    return Tile(
+        pixels=windowed(cut.pixels, limits),
+        mm_per_px=cut.mm_per_px,
+        center_px=(middle, middle),
+        box_mm=(right - left) * volume.spacing_mm[1],
+        series_number=volume.series_number,
+        instance_number=frame.ref.instance_number,
+        frame=_frame_shown(frame),
+    )
+
+
+def _frame_shown(frame: Frame) -> int | None:
+    return frame.ref.frame if (number(frame.source.header, "NumberOfFrames") or 1) > 1 else None
+
+
+def _window(members: Sequence[tuple[Frame, Volume]]) -> tuple[float, float]:
+    """The stored window where it is plausible, else percentiles; the same for all tiles of a series."""
+    pixels = np.concatenate([volume.pixels.ravel() for _, volume in members])
+    stored = [_stored(frame) for frame, _ in members]
+    known = [pair for pair in stored if pair is not None]
+    if known:
+        center, width = np.median(known, axis=0)
+        low, high = center - width / 2, center + width / 2
+        if width > 1 and float((pixels >= high).mean()) < 0.05 and float((pixels <= low).mean()) < 0.6:
+            return float(low), float(high)
+    return window(pixels)
+
+
+def _stored(frame: Frame) -> tuple[float, float] | None:
+    center, width = number(frame.source.header, "WindowCenter"), number(frame.source.header, "WindowWidth")
+    return None if center is None or width is None else (center, width)
+
+
+def _sagittal(findings: Sequence[Finding], slices: Slices) -> SagittalPicture | None:
+    votes = Counter(
+        (finding.sagittal.sop_instance_uid, finding.sagittal.frame)
+        for finding in reversed(findings)  # equal votes: the lower levels are where stenosis is
+        if finding.sagittal and (finding.sagittal.sop_instance_uid, finding.sagittal.frame) in slices
+    )
+    if not votes:
+        return None
+    frame, volume = slices[votes.most_common(1)[0][0]]
+    across, down = viewing_axes(volume)
+    pixels, mm, corner = _isotropic(volume, across, down)
+    normal = np.cross(across, down)
+    points: dict[Level, tuple[float, float]] = {}
+    lines: dict[Level, PlaneLine] = {}
+
+    def shown(point: Point | F64) -> tuple[float, float]:
+        offset = np.asarray(point) - corner
+        return float(offset @ across) / mm, float(offset @ down) / mm
+
+    for finding in findings:
+        if finding.point_mm is None:
+            continue
+        points[finding.level] = shown(finding.point_mm)
+        key = (finding.axial.sop_instance_uid, finding.axial.frame) if finding.axial else None
+        if key is not None and key in slices:
+            ends = _intersection(slices[key][1], finding.point_mm, across, normal, corner)
+            apart = abs(float(normal @ (np.asarray(finding.point_mm) - corner)))
+            lines[finding.level] = PlaneLine(
+                start_px=shown(ends[0]), end_px=shown(ends[1]), dashed=apart > volume.spacing_mm[2]
+            )
+    return SagittalPicture(
+        pixels=windowed(pixels, _window([(frame, volume)])),
+        mm_per_px=mm,
+        series_number=volume.series_number,
+        instance_number=frame.ref.instance_number,
+        frame=_frame_shown(frame),
+        points_px=points,
+        lines=lines,
+    )
+
+
+def _isotropic(volume: Volume, across: F64, down: F64) -> tuple[F32, float, F64]:
+    """The slice with square pixels, anterior left and head up; its pixel size; where its first pixel lies."""
+    _, height, width = volume.pixels.shape
+    row_mm, col_mm, _ = volume.spacing_mm
+    corners = np.array([volume.point_mm(c, r, 0) for c in (0, width - 1) for r in (0, height - 1)])
+    corner = corners[int(np.argmin(corners @ (across + down)))]
+    mm = min(row_mm, col_mm)
+    columns = round(float(np.ptp(corners @ across)) / mm) + 1
+    rows = round(float(np.ptp(corners @ down)) / mm) + 1
+    grid = corner + np.arange(columns)[None, :, None] * mm * across + np.arange(rows)[:, None, None] * mm * down
+    inverse = np.linalg.inv(volume.affine)
+    col, row, _ = np.moveaxis(grid @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+    pixels = ndimage.map_coordinates(volume.pixels[0], [row, col], order=1, mode="nearest")
+    return np.asarray(pixels, dtype=np.float32), mm, corner
+
+
+def _intersection(axial: Volume, point: Point, across: F64, normal: F64, corner: F64) -> tuple[F64, F64]:
+    """The axial plane's cut with the sagittal slice, to either side of the level's point, anterior end first."""
+    plane = np.cross(axial.affine[:3, 0], axial.affine[:3, 1])
+    plane = plane / np.linalg.norm(plane)
+    direction = np.cross(plane, normal)
+    direction = direction / max(float(np.linalg.norm(direction)), 1e-6)
+    direction = direction if direction @ across >= 0 else -direction
+    on_slice = np.asarray(point) - normal * float(normal @ (np.asarray(point) - corner))
+    # down the slice from the level's point to the axial plane
+    within = np.cross(normal, direction)
+    height = float(plane @ (axial.affine[:3, 3] - on_slice)) / float(plane @ within)
+    foot = on_slice + height * within
+    return foot - LINE_MM * direction, foot + LINE_MM * direction

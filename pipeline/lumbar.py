@@ -1,0 +1,39 @@
+"""Whether a sagittal series shows a lumbar spine, by millimetres and by picture: tags are not believed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cauda.core.domain import Level
+from cauda.pipeline.levels import Levels
+from cauda.pipeline.parts import LumbarCheck
+from cauda.pipeline.sagittal import middle_slices
+
+# From disc to disc along the canal, and discs from front to back. Adult cervical segments measure about 16-20 mm and
+# 14-20 mm, upper thoracic ones 18-23 mm and 18-25 mm; lumbar ones 28-38 mm and 28-45 mm, less when discs collapsed.
+SPACING_MM = (22.5, 48.0)
+DEPTH_MM = (24.0, 58.0)
+MIN_DISCS = 3
+MIN_PROBABILITY = 0.5
+
+
+def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | None:
+    """What speaks against a lumbar spine, in words; None when nothing does."""
+    if levels is None:
+        return "no discs along a spinal canal were seen"
+    found = [levels.discs[level] for level in Level if level in levels.discs]
+    if len(found) < MIN_DISCS:
+        return f"only {len(found)} discs along a spinal canal were seen"
+    spacing = float(np.median(np.diff([disc.along_mm for disc in found])))
+    if not SPACING_MM[0] <= spacing <= SPACING_MM[1]:
+        return f"discs lie {spacing:.0f} mm apart, lumbar ones {SPACING_MM[0]:.0f} to {SPACING_MM[1]:.0f}"
+    depth = float(np.median([disc.depth_mm for disc in found]))
+    if not DEPTH_MM[0] <= depth <= DEPTH_MM[1]:
+        return f"discs are {depth:.0f} mm deep, lumbar ones {DEPTH_MM[0]:.0f} to {DEPTH_MM[1]:.0f}"
+    if check is not None:
+        volume = levels.volume
+        row_mm, col_mm, _ = volume.spacing_mm
+        slices = np.ascontiguousarray(volume.pixels[middle_slices(volume)])
+        if check.lumbar_probability(slices, (row_mm, col_mm)) < MIN_PROBABILITY:
+            return "the picture is unlike a lumbar spine"
+    return None

@@ -1,0 +1,57 @@
+"""How good a crop is: structural similarity with its denoised self, its neighbours and the level's template.
+
+Disease must not be taken for bad quality (CLINICAL.md 12): the template never withholds a grade, noise is judged by the
+finest detail only, and a slice is called moved only when it fits its neighbours much worse than they fit each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from cauda.core.domain import F32, Quality, Reason
+
+CONTINUITY_MIN = 0.15  # between smoothed neighbours 3-5 mm apart; anatomy that moves on stays well above
+CONTINUITY_SHARE = 0.5  # of what is usual in the block
+_SMOOTH_PX = 2.0  # continuity looks at shapes, not at grain
+
+
+def noise_ssim(crop: F32) -> float:
+    """SSIM of a crop (P, P) in 0..1 with its 3 x 3 median."""
+    return _ssim(crop, ndimage.median_filter(crop, 3))
+
+
+def continuity(crops: Sequence[F32]) -> list[float | None]:
+    """For each crop of consecutive slices of one block: SSIM with the neighbour it fits better; None without one."""
+    smooth = [ndimage.gaussian_filter(crop, _SMOOTH_PX) for crop in crops]
+    steps = [_ssim(a, b) for a, b in pairwise(smooth)]
+    return [max(steps[max(0, i - 1) : i + 1], default=None) for i in range(len(crops))]
+
+
+def assess(crop: F32, fits: float | None, usual: float | None, template: F32 | None, noise_min: float) -> Quality:
+    """The quality of one crop. ``fits`` is its continuity, ``usual`` the block's median."""
+    noise = noise_ssim(crop)
+    moved = fits is not None and usual is not None and fits < min(CONTINUITY_MIN, CONTINUITY_SHARE * usual)
+    reason = Reason.NOISE if noise < noise_min else Reason.MOTION if moved else None
+    flat = float(crop.std()) < 0.02
+    return Quality(
+        passed=reason is None and not flat,
+        noise_ssim=round(noise, 4),
+        continuity_ssim=None if fits is None else round(fits, 4),
+        template_ssim=None if template is None else round(_ssim(crop, template), 4),
+        reason=Reason.LOW_QUALITY if flat else reason,
+    )
+
+
+def _ssim(a: F32, b: F32) -> float:
+    return float(structural_similarity(a, b, data_range=1.0))  # type: ignore[no-untyped-call]  # scikit-image ships no types
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """The median of what could be measured."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
