@@ -72,12 +72,12 @@ def opened(ledger: Ledger, conn: Connection, *, association_id: str, listener: s
 
 def ended(ledger: Ledger, conn: Connection, association_id: str, how: str) -> None:
     """An association ended: ``released``, ``aborted`` or ``lost``. Only a release says that a sender was done."""
-    conn.execute(
+    first = conn.execute(
         update(schema.association)
         .where(schema.association.c.id == association_id, schema.association.c.ended_at.is_(None))
         .values(ended_at=ledger.now(), ended_how=how)
-    )
-    if how != "released":
+    ).rowcount
+    if not first or how != "released":
         return
     brought = (
         select(schema.instance.c.study_uid)

@@ -316,11 +316,11 @@ class Postgres(Process):
         argv = [program("pg_isready"), "-h", HOST, "-p", str(self.port), "-q"]
         return subprocess.run(argv, check=False).returncode == 0
 
-    def database(self) -> str:
-        """Make a new database and return its URL."""
+    def database(self, template: str = "template0") -> str:
+        """Make a new database, empty or as a copy of another of ours, and return its URL."""
         self.made += 1
         name = f"cauda_{self.made}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"postgresql://cauda@{HOST}:{self.port}/{name}"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
