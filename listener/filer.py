@@ -1,0 +1,284 @@
+"""The filer: one thread that moves landed objects into their studies and enters them in the ledger.
+
+Everything it is told goes through one queue in order, so a release is never seen before its images. Each step
+repeats harmlessly: after a crash the arrivals folder alone says what is left to do.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, update
+from sqlalchemy.exc import IntegrityError
+
+from cauda.core import compare, headers, intake, log, schema, spool, stack
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected, Unavailable
+from cauda.core.intake import Filed, Outcome
+from cauda.core.ledger import Ledger, record
+from cauda.listener import metrics, part10
+from cauda.listener.part10 import Origin
+
+BATCH = 64
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An association was established."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An object has landed and was acknowledged."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An association ended: released or aborted."""
+
+    association_id: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A peer was turned away."""
+
+    aet: str
+    address: str
+    reason: Reason
+
+
+Told = Opened | Arrived | Ended | Refused
+
+
+class Filer:
+    """Owns the queue and its thread."""
+
+    def __init__(self, ledger: Ledger, store: spool.Spool, listener: str) -> None:
+        """``listener`` is the process token that its associations are entered under."""
+        self._ledger = ledger
+        self._spool = store
+        self._listener = listener
+        self._queue: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="filer")
+        self._log = log.get("filer")
+        self._away = False
+
+    def tell(self, what: Told) -> None:
+        """Queue an event; never blocks."""
+        self._queue.put(what)
+        if isinstance(what, Arrived):
+            metrics.waiting.inc()
+
+    def start(self) -> None:
+        """Begin filing."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """File what was told so far, then end; with the ledger away the files stay for the next start."""
+        self._stop.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch, last = self._take()
+            if not self._insist(batch) or last:
+                return
+
+    def _take(self) -> tuple[list[Told], bool]:
+        batch: list[Told] = []
+        first = self._queue.get()
+        while first is not None:
+            batch.append(first)
+            if len(batch) == BATCH:
+                return batch, False
+            try:
+                first = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _insist(self, batch: Sequence[Told]) -> bool:
+        """Try until it is done; False when told to stop while the world is away."""
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                file_batch(self._ledger, self._spool, self._listener, batch)
+            except (Unavailable, IntegrityError) as error:
+                # IntegrityError: another listener entered the same object first; it is a duplicate next time
+                if not self._away:
+                    self._log.warning("filing_waits", reason=getattr(error, "reason", type(error).__name__))
+                self._away = True
+                if self._stop.wait(wait_s):
+                    return False
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            except Exception as error:  # noqa: BLE001  one strange object must not stop all filing
+                if len(batch) == 1:
+                    self._log.error("filing_failed", stack=stack.of(error))
+                    _set_aside(self._ledger, self._spool, batch[0])
+                    return True
+                return all(self._insist([one]) for one in batch)
+            else:
+                if self._away:
+                    self._log.info("filing_goes_on")
+                self._away = False
+                metrics.waiting.dec(sum(isinstance(one, Arrived) for one in batch))
+                return True
+
+
+def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
+    """File what dead listeners left behind; returns how many objects that were."""
+    count = 0
+    for arrivals in spool.abandoned(store, own):
+        try:
+            left = spool.waiting(arrivals.folder)
+            for start in range(0, len(left), BATCH):
+                file_batch(ledger, store, "", [Arrived(path) for path in left[start : start + BATCH]])
+            spool.remove_if_empty(arrivals)
+            count += len(left)
+        finally:
+            arrivals.close()
+    return count
+
+
+@dataclass(slots=True)
+class _Placed:
+    """A batch whose files have their names; what cannot be read, and what has to come in a later batch."""
+
+    filed: dict[Path, Filed]
+    unreadable: list[Path]
+    batch: Sequence[Told]
+    rest: Sequence[Told]
+
+
+def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequence[Told]) -> None:
+    """File a batch: link and sync first, one ledger transaction, then drop the arrivals."""
+    while batch:
+        placed = _place(ledger, store, batch)
+        for folder in {store.absolute(one.path).parent for one in placed.filed.values()}:
+            spool.fsync_folder(folder)
+        with ledger.write() as conn:
+            outcomes = [_enter(ledger, conn, listener, one, placed.filed) for one in placed.batch]
+        for path in placed.filed:
+            path.unlink(missing_ok=True)
+        for path in placed.unreadable:
+            _set_aside(ledger, store, Arrived(path))
+        for outcome in outcomes:
+            if outcome is not None:
+                metrics.filed.labels(outcome).inc()
+        batch = placed.rest
+
+
+def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed:
+    placed = _Placed({}, [], batch, ())
+    seen: set[tuple[str, str]] = set()
+    with ledger.read() as conn:
+        for place, one in enumerate(batch):
+            if not isinstance(one, Arrived) or not one.path.exists():
+                continue  # a repeated batch: filed before the crash
+            try:
+                header = headers.read(one.path)
+            except Rejected:
+                placed.unreadable.append(one.path)
+                continue
+            if (header.study_uid, header.sop_uid) in seen:
+                # the same object twice: the second is compared with the first once that is entered
+                placed.batch, placed.rest = batch[:place], batch[place:]
+                break
+            seen.add((header.study_uid, header.sop_uid))
+            placed.filed[one.path] = _placed(store, one.path, header, conn)
+    return placed
+
+
+def _enter(ledger: Ledger, conn: Connection, listener: str, one: Told, filed: Mapping[Path, Filed]) -> Outcome | None:
+    match one:
+        case Opened(origin):
+            with suppress(IntegrityError), conn.begin_nested():  # a repeated batch
+                intake.opened(
+                    ledger,
+                    conn,
+                    association_id=origin.association_id,
+                    listener=listener,
+                    calling_aet=origin.calling_aet,
+                    called_aet=origin.called_aet,
+                    address=origin.address,
+                )
+        case Ended(association_id, how):
+            intake.ended(ledger, conn, association_id, how)
+        case Refused():
+            _count_refused(ledger, conn, one)
+        case Arrived(path) if path in filed:
+            return intake.file_instance(ledger, conn, filed[path])
+    return None
+
+
+def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connection) -> Filed:
+    sha256, dataset_sha256, size = part10.digests(path)
+    kept = intake.versions(conn, header.study_uid, header.sop_uid)
+    origin = part10.origin_of(path)
+    known = next((row for row in kept if row.dataset_sha256 == dataset_sha256), None)
+    current = next((row for row in kept if row.current), None)
+    if known is not None:
+        stored, version = store.absolute(known.path), known.version
+    else:
+        first = 1 + max((row.version for row in kept), default=0)
+        stored, version = spool.file_image(store, path, header.study_uid, header.sop_uid, first_version=first)
+    same = None
+    if current is not None and known is None:
+        same = compare.same_picture(store.absolute(current.path), path)
+    return Filed(
+        header=header,
+        path=store.relative(stored),
+        version=version,
+        sha256=sha256,
+        dataset_sha256=dataset_sha256,
+        bytes=size,
+        association_id=origin.association_id if origin else None,
+        source=origin.calling_aet if origin else "unknown",
+        same_picture=same,
+    )
+
+
+def _count_refused(ledger: Ledger, conn: Connection, refused: Refused) -> None:
+    table = schema.refused_peer
+    changed = conn.execute(
+        update(table)
+        .where(table.c.aet == refused.aet[:16], table.c.address == refused.address[:64])
+        .values(count=table.c.count + 1, last_at=ledger.now(), why=refused.reason)
+    ).rowcount
+    if not changed:
+        with suppress(IntegrityError), conn.begin_nested():
+            conn.execute(
+                insert(table).values(
+                    aet=refused.aet[:16],
+                    address=refused.address[:64],
+                    why=refused.reason,
+                    count=1,
+                    last_at=ledger.now(),
+                )
+            )
+
+
+def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:
+    """Keep an acknowledged object from which no study can be read, and say so."""
+    if not isinstance(one, Arrived) or not one.path.exists():
+        return
+    kept = store.unfiled / one.path.name
+    one.path.rename(kept)
+    spool.fsync_folder(store.unfiled)
+    with ledger.write() as conn:
+        record(ledger, conn, "object_unfiled", path=store.relative(kept))
+    metrics.filed.labels("unfiled").inc()

@@ -1,0 +1,176 @@
+"""The bounded head parse at the door: who an object says it is, and whether it is whole.
+
+Walks element headers only; no value is decoded but five UIDs. Works on implicit, explicit, big endian and deflated
+data sets (PS3.5 section 7).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from cauda.core import uids
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_UNDEFINED = 0xFFFFFFFF
+_MAX_DEPTH = 32
+_PIXEL_DATA = 0x7FE00010
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UID_TAGS = {
+    0x00080016: "sop_class_uid",
+    0x00080018: "sop_uid",
+    0x0020000D: "study_uid",
+    0x0020000E: "series_uid",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The UIDs that decide where an object belongs."""
+
+    sop_class_uid: str
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+
+
+def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int) -> Head:
+    """The head of a data set; Rejected when it is no data set, cut short, or without valid UIDs.
+
+    ``max_bytes`` bounds what a deflated data set may inflate to.
+    """
+    if transfer_syntax == DEFLATED:
+        data = _inflated(bytes(data), max_bytes)
+    walker = _Walker(memoryview(data), big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
+    found = walker.top_level()
+    values = {}
+    for tag, name in _UID_TAGS.items():
+        raw = found.get(tag, b"").rstrip(b"\0 ")
+        if not raw:
+            raise Rejected(Reason.UID_INVALID, f"data set has no {_words(name)}")
+        values[name] = uids.checked(raw.decode("ascii", "replace"), _words(name))
+    return Head(**values)
+
+
+def _words(name: str) -> str:
+    return {"sop_class_uid": "SOP Class UID", "sop_uid": "SOP Instance UID", "study_uid": "Study Instance UID"}.get(
+        name, "Series Instance UID"
+    )
+
+
+def _inflated(data: bytes, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        out = inflater.decompress(data, max_bytes + 1)
+    except zlib.error as error:
+        raise Rejected(Reason.NOT_DICOM, "deflated data set cannot be inflated") from error
+    if len(out) > max_bytes:
+        raise Rejected(Reason.TOO_LARGE, f"data set inflates to more than {max_bytes >> 20} MiB")
+    if not inflater.eof:
+        raise Rejected(Reason.TRUNCATED, "deflated data set is cut short")
+    return out
+
+
+class _Walker:
+    """A position in a data set; every move is checked against its end."""
+
+    def __init__(self, data: memoryview, *, big: bool, implicit: bool) -> None:
+        self.data = data
+        self.at = 0
+        order = ">" if big else "<"
+        self.tag = struct.Struct(order + "HH")
+        self.u16 = struct.Struct(order + "H")
+        self.u32 = struct.Struct(order + "I")
+        self.implicit = implicit
+
+    def top_level(self) -> dict[int, bytes]:
+        """Walk to the end; returns the raw values of the UID elements."""
+        found: dict[int, bytes] = {}
+        previous = -1
+        while self.at < len(self.data):
+            if self.at + 8 > len(self.data) and not any(self.data[self.at :]):
+                return found  # padding
+            tag, vr, length = self.header(self.implicit)
+            if tag <= previous or tag >> 16 in {0x0000, 0xFFFE} or (previous < 0 and tag >> 16 > 0x7FE0):
+                raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+            previous = tag
+            if length == _UNDEFINED:
+                if tag == _PIXEL_DATA:
+                    self.fragments()
+                else:
+                    self.items(implicit=self.implicit or vr == b"UN", depth=1)
+                continue
+            start = self.at
+            self.skip(length)
+            if tag in _UID_TAGS:
+                found[tag] = bytes(self.data[start : start + min(length, 128)])
+        return found
+
+    def header(self, implicit: bool) -> tuple[int, bytes, int]:
+        """The next element's tag, VR and length; the position is at its value."""
+        group, element = self.tag.unpack(self.take(4))
+        tag = group << 16 | element
+        if group == 0xFFFE or implicit:
+            return tag, b"", self.u32.unpack(self.take(4))[0]
+        vr = bytes(self.take(2))
+        if not (vr.isalpha() and vr.isupper()):
+            raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+        if vr in _LONG_VRS:
+            self.take(2)
+            return tag, vr, self.u32.unpack(self.take(4))[0]
+        return tag, vr, self.u16.unpack(self.take(2))[0]
+
+    def items(self, *, implicit: bool, depth: int) -> None:
+        """Past a sequence of undefined length."""
+        if depth > _MAX_DEPTH:
+            raise Rejected(Reason.NOT_DICOM, f"sequences nested deeper than {_MAX_DEPTH}")
+        while True:
+            tag, _, length = self.header(implicit=True)
+            if tag == _SEQUENCE_END:
+                return
+            if tag != _ITEM:
+                raise Rejected(Reason.TRUNCATED, "a sequence does not end")
+            if length == _UNDEFINED:
+                self.item(implicit=implicit, depth=depth)
+            else:
+                self.skip(length)
+
+    def item(self, *, implicit: bool, depth: int) -> None:
+        """Past one item of undefined length."""
+        while True:
+            tag, vr, length = self.header(implicit)
+            if tag == _ITEM_END:
+                return
+            if length == _UNDEFINED:
+                self.items(implicit=implicit or vr == b"UN", depth=depth + 1)
+            else:
+                self.skip(length)
+
+    def fragments(self) -> None:
+        """Past encapsulated pixel data (PS3.5 A.4)."""
+        while True:
+            tag, _, length = self.header(implicit=True)
+            if tag == _SEQUENCE_END:
+                return
+            if tag != _ITEM or length == _UNDEFINED:
+                raise Rejected(Reason.TRUNCATED, "encapsulated pixel data does not end")
+            self.skip(length)
+
+    def take(self, count: int) -> memoryview:
+        """The next bytes."""
+        start = self.at
+        self.skip(count)
+        return self.data[start : self.at]
+
+    def skip(self, count: int) -> None:
+        """Move on; Rejected past the end."""
+        self.at += count
+        if self.at > len(self.data):
+            raise Rejected(Reason.TRUNCATED, "data set is cut short")

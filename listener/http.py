@@ -1,0 +1,190 @@
+"""The HTTP door: probes, metrics, and a list of studies (UIDs, states and reasons; never a patient)."""
+
+from __future__ import annotations
+
+import html
+import shutil
+import socket
+import threading
+
+import uvicorn
+from prometheus_client import generate_latest
+from sqlalchemy import Connection, func, select
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from cauda.core import revisions, schema
+from cauda.core.errors import CaudaError
+from cauda.core.ledger import Ledger
+from cauda.core.schema import RevisionState, StudyState
+from cauda.core.settings import Settings, is_loopback
+from cauda.core.spool import Spool
+from cauda.listener import metrics
+
+_DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
+_LISTED = 200
+
+
+def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
+    """The ASGI application."""
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        problems = await run_in_threadpool(not_ready, ledger, store)
+        return JSONResponse({"ready": not problems, "reasons": problems}, 503 if problems else 200)
+
+    async def scrape(_request: Request) -> Response:
+        await run_in_threadpool(_gauge, ledger, store)
+        return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
+
+    async def index(_request: Request) -> Response:
+        if not is_loopback(settings.http.host):
+            return PlainTextResponse("pages are shown on loopback only\n", 403)
+        try:
+            return HTMLResponse(await run_in_threadpool(_page, ledger))
+        except CaudaError as error:
+            return PlainTextResponse(f"{error.message}\n", 503)
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", scrape),
+        ]
+    )
+
+
+def not_ready(ledger: Ledger, store: Spool) -> list[str]:
+    """Why this node should get no traffic or attention; empty when all is well."""
+    problems = []
+    try:
+        store.check_room()
+    except CaudaError as error:
+        problems.append(error.message)
+    except OSError as error:
+        problems.append(f"data folder: {error.strerror}")
+    try:
+        with ledger.read() as conn:
+            if _deaf(ledger, conn):
+                problems.append("a worker is deaf: work is due and nobody claims it")
+    except CaudaError as error:
+        problems.append(error.message)
+    return problems
+
+
+def _deaf(ledger: Ledger, conn: Connection) -> bool:
+    if not revisions.due(ledger, conn):
+        return False
+    table = schema.revision
+    oldest = conn.execute(
+        select(func.min(table.c.not_before)).where(table.c.state == RevisionState.DUE)
+    ).scalar_one()  # fmt: skip
+    claimed = conn.execute(select(func.max(schema.source.c.served_at))).scalar_one()
+    quiet_since = max(oldest or 0.0, claimed or 0.0)
+    return oldest is not None and ledger.time(conn) - quiet_since > _DEAF_AFTER_S
+
+
+def _gauge(ledger: Ledger, store: Spool) -> None:
+    metrics.free_bytes.set(shutil.disk_usage(store.data).free)
+    try:
+        with ledger.read() as conn:
+            study, revision, delivery = schema.study.c, schema.revision.c, schema.delivery.c
+            for state in StudyState:
+                metrics.studies.labels(state).set(0)
+            for state, count in conn.execute(select(study.state, func.count()).group_by(study.state)):
+                metrics.studies.labels(state).set(count)
+            held = conn.execute(select(func.count()).where(study.hold.is_not(None))).scalar_one()
+            metrics.held.set(held)
+            for one in RevisionState:
+                metrics.revisions.labels(one).set(0)
+            for state, count in conn.execute(select(revision.state, func.count()).group_by(revision.state)):
+                metrics.revisions.labels(state).set(count)
+            metrics.deliveries.clear()
+            query = select(delivery.destination, delivery.state, func.count())
+            for name, state, count in conn.execute(query.group_by(delivery.destination, delivery.state)):
+                metrics.deliveries.labels(name, state).set(count)
+            for name, failures in conn.execute(select(schema.destination.c.name, schema.destination.c.failures)):
+                metrics.breaker.labels(name).set(failures)
+    except CaudaError:
+        return  # what the listener counts itself is still worth scraping
+
+
+def _page(ledger: Ledger) -> str:
+    study, revision = schema.study, schema.revision
+    latest = (
+        select(revision.c.study_uid, func.max(revision.c.number).label("number"))
+        .group_by(revision.c.study_uid)
+        .subquery()
+    )
+    query = (
+        select(study, revision.c.number, revision.c.state.label("outcome"), revision.c.reason)
+        .select_from(
+            study.outerjoin(latest, latest.c.study_uid == study.c.uid).outerjoin(
+                revision,
+                (revision.c.study_uid == study.c.uid) & (revision.c.number == latest.c.number),
+            )
+        )
+        .order_by(study.c.first_at.desc())
+        .limit(_LISTED)
+    )
+    with ledger.read() as conn:
+        rows = conn.execute(query).all()
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{html.escape(str(cell or ''))}</td>"
+            for cell in (
+                row.uid,
+                f"HELD: {row.hold_text}" if row.hold else row.state,
+                row.complete_reason,
+                row.number,
+                row.outcome,
+                row.reason,
+            )
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Cauda</title>"
+        "<style>body{font:15px system-ui;margin:2rem}table{border-collapse:collapse}"
+        "td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:left}</style>"
+        f"<h1>Cauda</h1><p>The latest {_LISTED} studies. Details: <code>cauda studies show UID</code></p>"
+        "<table><tr><th>Study<th>State<th>Complete because<th>Revision<th>Outcome<th>Reason</tr>"
+        f"{body}</table></html>"
+    )
+
+
+class Server:
+    """uvicorn in a thread, on a socket that is bound before the thread starts."""
+
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        """Raises OSError when the port is taken."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
+
+    def start(self) -> None:
+        """Serve in the background."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being answered and close."""
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._socket.close()

@@ -1,0 +1,161 @@
+"""One listener: doors, filer, completeness and the tick, put together."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pynetdicom.transport import ThreadedAssociationServer
+
+from cauda.core import doorbell, intake, ledger, liveness, log, processes, spool
+from cauda.core.errors import Misconfigured, Unavailable
+from cauda.core.ledger import Ledger
+from cauda.core.revisions import Fingerprint
+from cauda.core.settings import Settings
+from cauda.listener import completeness, dimse, http
+from cauda.listener.filer import Filer, adopt
+
+_TICK_S = 0.5
+_SEEN_EVERY_S = 5.0
+_LEDGER_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the doors really are; settings may say 0 for any free port."""
+
+    dimse: int
+    http: int
+
+
+def run(
+    settings: Settings,
+    fingerprint: Fingerprint,
+    stop: threading.Event,
+    *,
+    on_ready: Callable[[Ports], None] | None = None,
+) -> None:
+    """Serve until ``stop`` is set, then drain. Raises Misconfigured when it cannot start."""
+    store = spool.Spool(settings.data, settings.limits.min_free_bytes)
+    store.prepare()
+    book = _opened(settings, stop)
+    if book is None:
+        return
+    token = liveness.token("listener")
+    arrivals = spool.open_arrivals(store, secrets.token_hex(8))
+    filer = Filer(book, store, token)
+    door = dimse.Door(settings, store, arrivals.folder, filer.tell)
+    pages = _bound_http(settings, book, store)
+    try:
+        server = _bound_dimse(door)
+    except Misconfigured:
+        pages.stop()
+        raise
+    filer.start()
+    pages.start()
+    ports = Ports(dimse=int(server.server_address[1]), http=pages.port)
+    log.get("listener").info("listening", aet=settings.node.aet, dimse_port=ports.dimse, http_port=ports.http)
+    if on_ready is not None:
+        on_ready(ports)
+    try:
+        _tick_until(stop, settings, book, store, arrivals, fingerprint, token)
+    finally:
+        dimse.drain(server, settings.limits.drain_s)
+        filer.finish()
+        pages.stop()
+        _goodbye(book, arrivals, token)
+
+
+def _opened(settings: Settings, stop: threading.Event) -> Ledger | None:
+    """The ledger, migrated; waits for a database that is away. None when told to stop meanwhile."""
+    book = ledger.open_ledger(settings.ledger)
+    said = False
+    while True:
+        try:
+            ledger.migrate(book)
+        except Unavailable as error:
+            if not said:
+                log.get("listener").warning("ledger_away", message=error.message)
+            said = True
+            if stop.wait(_LEDGER_RETRY_S):
+                return None
+        else:
+            return book
+
+
+def _bound_http(settings: Settings, book: Ledger, store: spool.Spool) -> http.Server:
+    app = http.application(settings, book, store)
+    try:
+        return http.Server(app, settings.http.host, settings.http.port)
+    except OSError as error:
+        where = f"{settings.http.host}:{settings.http.port}"
+        raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
+
+
+def _bound_dimse(door: dimse.Door) -> ThreadedAssociationServer:
+    try:
+        return dimse.start(door)
+    except OSError as error:
+        where = f"{door.settings.node.host}:{door.settings.node.port}"
+        raise Misconfigured(f"node: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
+
+
+def _tick_until(
+    stop: threading.Event,
+    settings: Settings,
+    book: Ledger,
+    store: spool.Spool,
+    arrivals: spool.Arrivals,
+    fingerprint: Fingerprint,
+    token: str,
+) -> None:
+    broker = settings.broker
+    bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent
+    known = [one.name for one in settings.destinations]
+    logger = log.get("listener")
+    away = False
+    until_seen = 0.0
+    while not stop.is_set():
+        try:
+            if until_seen <= 0:
+                _say_seen(book, token)
+                adopted = adopt(book, store, arrivals.folder)
+                if adopted:
+                    logger.info("arrivals_adopted", count=adopted)
+                until_seen = _SEEN_EVERY_S
+            for uid in completeness.tick(book, settings.completeness, fingerprint):
+                logger.info("study_complete", study=uid)
+                bell(doorbell.GRADE)
+            processes.ring_due(book, bell, known)
+        except Unavailable as error:
+            if not away:
+                logger.warning("tick_waits", reason=error.reason, message=error.message)
+            away = True
+        else:
+            if away:
+                logger.info("tick_goes_on")
+            away = False
+        until_seen -= _TICK_S
+        stop.wait(_TICK_S)
+
+
+def _say_seen(book: Ledger, token: str) -> None:
+    with book.write() as conn:
+        intake.lose_dead(book, conn, processes.dead(book, conn, "listener"))
+        processes.forget_dead(book, conn)
+        processes.seen(book, conn, token=token, role="listener", slots=0)
+
+
+def _goodbye(book: Ledger, arrivals: spool.Arrivals, token: str) -> None:
+    try:
+        with book.write() as conn:
+            processes.gone(conn, token)
+        if not spool.waiting(arrivals.folder):
+            spool.remove_if_empty(arrivals)
+    except Unavailable:
+        log.get("listener").warning("goodbye_unsaid")
+    finally:
+        arrivals.close()
+    book.engine.dispose()
