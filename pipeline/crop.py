@@ -97,3 +97,19 @@ def graded_crop(volume: Volume, index: int, center_mm: Point, side_mm: float, px
     """What the embedder sees: (P, P) in 0..1 by the crop's own percentiles, so that coil falloff plays no part."""
     cut = patch(volume, index, center_mm, side_mm, px)
     return windowed(cut.pixels, window(cut.pixels))
+
+
+def native_cutout(volume: Volume, index: int, center_mm: Point, side_mm: float) -> F32:
+    """About the same square in the image's own pixels, windowed to 0..1; at least 16 pixels wide."""
+    col, row, _ = volume.voxel(center_mm)
+    row_mm, col_mm, _ = volume.spacing_mm
+    _, height, width = volume.pixels.shape
+    rows = _span(row, max(side_mm / row_mm, 16.0), height)
+    cols = _span(col, max(side_mm / col_mm, 16.0), width)
+    cut = volume.pixels[index, rows, cols]
+    return windowed(cut, window(cut))
+
+
+def _span(middle: float, size: float, length: int) -> slice:
+    start = min(max(0, round(middle - size / 2)), max(0, length - round(size)))
+    return slice(start, min(length, start + round(size)))

@@ -10,7 +10,7 @@ import numpy as np
 from cauda.core.domain import F32, F64, AxialEvidence, Finding, GradeScale, Level, Quality, Reason
 from cauda.pipeline import quality
 from cauda.pipeline.axial import AxialSlice
-from cauda.pipeline.crop import graded_crop, patch
+from cauda.pipeline.crop import graded_crop, native_cutout, patch
 from cauda.pipeline.parts import Parts, Preprocessing
 
 
@@ -45,7 +45,14 @@ def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look
             level=level,
             slice=one,
             crop=crop,
-            quality=quality.assess(crop, fit, usual, parts.templates.get(level), made.noise_ssim_min),
+            quality=quality.assess(
+                crop,
+                native_cutout(one.volume, one.index, one.center_mm, made.crop_mm),
+                fit,
+                usual,
+                parts.templates.get(level),
+                made.noise_ssim_min,
+            ),
         )
         for one, crop, fit in zip(ordered, crops, fits, strict=True)
     ]

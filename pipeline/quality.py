@@ -17,12 +17,17 @@ from cauda.core.domain import F32, Quality, Reason
 
 CONTINUITY_MIN = 0.15  # between smoothed neighbours 3-5 mm apart; anatomy that moves on stays well above
 CONTINUITY_SHARE = 0.5  # of what is usual in the block
+_DENOISE_PX = 0.7
 _SMOOTH_PX = 2.0  # continuity looks at shapes, not at grain
 
 
-def noise_ssim(crop: F32) -> float:
-    """SSIM of a crop (P, P) in 0..1 with its 3 x 3 median."""
-    return _ssim(crop, ndimage.median_filter(crop, 3))
+def noise_ssim(native: F32) -> float:
+    """SSIM of a cutout in the image's own pixels, 0..1, with its smoothed self; interpolation would hide the noise.
+
+    Measured on SPIDER: 0.86-0.98 as they are, at 0.5-0.9 mm per pixel; about 0.85 with noise of 5 % of the window, 0.77
+    with 10 %, 0.66 with 20 %.
+    """
+    return _ssim(native, ndimage.gaussian_filter(native, _DENOISE_PX))
 
 
 def continuity(crops: Sequence[F32]) -> list[float | None]:
@@ -32,9 +37,11 @@ def continuity(crops: Sequence[F32]) -> list[float | None]:
     return [max(steps[max(0, i - 1) : i + 1], default=None) for i in range(len(crops))]
 
 
-def assess(crop: F32, fits: float | None, usual: float | None, template: F32 | None, noise_min: float) -> Quality:
+def assess(
+    crop: F32, native: F32, fits: float | None, usual: float | None, template: F32 | None, noise_min: float
+) -> Quality:
     """The quality of one crop. ``fits`` is its continuity, ``usual`` the block's median."""
-    noise = noise_ssim(crop)
+    noise = noise_ssim(native)
     moved = fits is not None and usual is not None and fits < min(CONTINUITY_MIN, CONTINUITY_SHARE * usual)
     reason = Reason.NOISE if noise < noise_min else Reason.MOTION if moved else None
     flat = float(crop.std()) < 0.02

@@ -179,7 +179,7 @@ class GreyLocaliser:
         for index, spans in ranges.items():
             answer[:, index] = np.any([(slices >= a) & (slices <= b) for a, b in spans], axis=0)
         answer[:, 0] = 1 - answer[:, 1:].sum(axis=1)
-        return answer
+        return np.asarray(answer, dtype=np.float32)
 
 
 class CoreEmbedder:
