@@ -186,5 +186,6 @@ class Server:
     def stop(self) -> None:
         """Finish what is being answered and close."""
         self._server.should_exit = True
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:  # it may never have been started
+            self._thread.join(timeout=10)
         self._socket.close()
