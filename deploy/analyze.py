@@ -26,7 +26,7 @@ from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
-from cauda.worker.results import Origin, make, result_context
+from cauda.worker.results import Origin, make, ordered_as_lumbar, result_context
 
 REPORT, SR, SC, PNG = "report.json", "sr.dcm", "sc.dcm", "sc.png"
 
@@ -136,6 +136,7 @@ def _objects(
     sources = [header for path in folder.paths if (header := _header(path)) is not None and _is_mr(header)]
     if not sources:
         return []
+    named = [one.header for one in map(_image, folder.paths)]  # these may be decoded
     salt = secrets.token_hex(16)  # a second run is another object; a daemon's result of this study too
     claim = Claim(
         id=0, attempt=1, study_uid=folder.study_uid, number=1, kind=RevisionKind.GRADE, frozen_at=time.time(),
@@ -158,7 +159,7 @@ def _objects(
         for kind, ids in (("sr", context.sr), ("sc", context.sc))
     }
     context = replace(context, sr=own["sr"], sc=own["sc"])
-    notice = settings.grading.not_analysed_page
+    notice = settings.grading.not_analysed_page and ordered_as_lumbar(named)
     made = make(analysis.report, analysis.pictures, sources, context, notice=notice)
     return [(one.kind, one.encoded()) for one in made]
 
