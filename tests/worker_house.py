@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +26,21 @@ from cauda.worker.post import Post
 
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c0" * 32, code_version="0.1.0")
 
-# A worker process as the command line starts it, from settings on its standard input.
+# A worker process as the command line starts it, from settings on its standard input. While the file `slow` lies in
+# the data folder, grading takes for ever.
 PROGRAM = """
-import sys
+import pathlib, sys, time
 from cauda.core import log
+from cauda.worker import revision
+analyse = revision.analyse_study
+def slowly(*arguments):
+    data = pathlib.Path(sys.argv[2])
+    if (data / "slow").exists():
+        (data / "grading").write_text("")
+    while (data / "slow").exists():
+        time.sleep(0.02)
+    return analyse(*arguments)
+revision.analyse_study = slowly
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.worker import serve
@@ -50,16 +61,17 @@ class House:
 
     @property
     def spool(self) -> Spool:
+        """Its files."""
         return Spool(self.data)
 
-    def post(self, token: str = "worker", **settings: Any) -> Post:
+    def post(self, **settings: Any) -> Post:
         """A worker's place, with other settings where given."""
         return Post(
             ledger=self.ledger,
             spool=self.spool,
             settings=self.settings.model_copy(update=settings),
             fingerprint=FINGERPRINT,
-            token=token,
+            token="worker",
             bell=lambda _task: None,
         )
 
@@ -115,22 +127,26 @@ class House:
             return list(conn.execute(query.order_by(*source.primary_key.columns)).mappings())
 
     def states(self, table: str, **where: Any) -> list[str]:
+        """The states of rows."""
         return [row["state"] for row in self.rows(table, **where)]
 
     def outbox(self) -> list[Path]:
+        """Every result's file."""
         return sorted(self.spool.outbox.rglob("*.dcm"))
 
     def write(self, change: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call a function of the ledger that takes ledger and connection first."""
         with self.ledger.write() as conn:
             return change(self.ledger, conn, *arguments, **named)
 
     @contextmanager
     def worker(self, queue: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
         """A real worker process; its log is ``<queue>.log`` in the data folder."""
-        text = _plain(self.settings.model_copy(update=settings))
+        broker = settings.pop("broker_url", None)
+        text = json.dumps(_plain(self.settings.model_copy(update=settings)) | {"broker_url": broker})
         with (self.data / f"{queue}.log").open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, queue], stdin=subprocess.PIPE, stdout=out, stderr=out, env=os.environ
+                [sys.executable, "-c", PROGRAM, queue, str(self.data)], stdin=subprocess.PIPE, stdout=out, stderr=out
             )  # fmt: skip
             assert process.stdin is not None
             process.stdin.write(text.encode())
@@ -142,18 +158,15 @@ class House:
                 process.wait(20)
 
     def log(self, queue: str) -> str:
+        """What the worker processes of a queue said."""
         return (self.data / f"{queue}.log").read_text()
 
 
-def _plain(settings: Settings) -> str:
-    """As JSON with its secrets: a URL of a test's own peer."""
-    import json
-
+def _plain(settings: Settings) -> dict[str, Any]:
+    """As JSON values with the ledger's URL, which is a test's own peer and no secret."""
     tree = settings.model_dump(mode="json")
-    for key in ("ledger_url", "broker_url"):
-        secret = getattr(settings, key)
-        tree[key] = secret and secret.get_secret_value()
-    return json.dumps(tree)
+    tree["ledger_url"] = settings.ledger_url and settings.ledger_url.get_secret_value()
+    return tree
 
 
 def house(data: Path, *, url: str | None = None, simulated: bool = False, **settings: Any) -> House:

@@ -66,11 +66,11 @@ def _deliver(post: Post, claim: Claim, to: Destination) -> None:
             answered = error.reason in _SPOKEN_TO
             deliveries.wait(post.ledger, claim, error.reason, error.message, post.backoff, answered=answered)
     except Rejected as error:
-        logger.error("delivery_refused", reason=error.reason)  # noqa: TRY400  the same
+        logger.error("delivery_refused", reason=error.reason)
         deliveries.refused(post.ledger, claim, error.reason, error.message)
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this delivery, and an operator retries it
         where = stack.of(error)
-        logger.error("delivery_failed", reason=Reason.BUG, stack=where)  # noqa: TRY400  a traceback may hold values
+        logger.error("delivery_failed", reason=Reason.BUG, stack=where)
         deliveries.refused(post.ledger, claim, Reason.BUG, where[-512:])
     else:
         if deliveries.accepted(post.ledger, claim, words=words):

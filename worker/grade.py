@@ -38,6 +38,7 @@ def grade_next(post: Post) -> bool:
         end = _end_of(post, claim, lost)
         if end is not None and _written_down(end, lost):
             post.bell(doorbell.DELIVER)
+    post.bell(doorbell.GRADE)  # the next one
     return True
 
 
@@ -67,7 +68,7 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this revision and nothing else
         reason = error.reason if isinstance(error, Misconfigured) else Reason.BUG
         where = stack.of(error)
-        logger.error("revision_failed", reason=reason, stack=where)  # noqa: TRY400  a traceback may hold patient data
+        logger.error("revision_failed", reason=reason, stack=where)
         return partial(revisions.fail, post.ledger, claim, reason, where)
     seconds = round(time.monotonic() - started, 2)
     logger.info("revision_graded", state=graded.state, reason=graded.reason, results=len(graded.made), seconds=seconds)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from pydicom import dcmread
+from sqlalchemy import Connection
 
 from cauda.core import revisions, spool, uids
 from cauda.core.domain import Json, Level, Reason, Report, Status
@@ -56,16 +57,23 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     ``going_on`` is called between steps and raises LostClaim once the work is nobody's. Raises Unavailable when a
     file is not there.
     """
-    with post.ledger.read() as conn:
+    with post.ledger.write() as conn:
         inputs = revisions.inputs(conn, claim.id)
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
+        tracking = _tracking(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
     ended = outcome(claim, report)
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
     phantom = any(is_phantom(image.header) for image in images)
-    context, carried = results.result_context(claim, report, sources, _origin(post, claim, report, phantom=phantom))
+    origin = results.Origin(
+        code_version=post.fingerprint.code_version,
+        site_timezone=post.settings.site.timezone,
+        tracking=tracking,
+        identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
+    )
+    context, carried = results.result_context(claim, report, sources, origin)
     if before is not None:
         said = changes(before.report, report)
         if before.carried(post) not in {None, carried}:
@@ -117,20 +125,15 @@ def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _
     return Analysis(report=before.report, pictures=analysis.pictures if same else Pictures())
 
 
-def _origin(post: Post, claim: Claim, report: Report, *, phantom: bool) -> results.Origin:
+def _tracking(conn: Connection, study_uid: str) -> results.Tracking:
+    """The tracking UIDs of the study's findings: random once, then kept (CLINICAL.md 17)."""
+
     def tracked(level: str, what: str) -> str:
         fresh = uids.derived("tracking", secrets.token_hex(16))
-        return revisions.tracking_uid(conn, claim.study_uid, level, what, fresh)
+        return revisions.tracking_uid(conn, study_uid, level, what, fresh)
 
-    with post.ledger.write() as conn:
-        by_level = {level: tracked(level.value, "canal") for level in Level}
-        quality = tracked("all", "quality")
-    return results.Origin(
-        code_version=post.fingerprint.code_version,
-        site_timezone=post.settings.site.timezone,
-        tracking_uids=by_level,
-        quality_tracking_uid=quality,
-        identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
+    return results.Tracking(
+        canal={level: tracked(level.value, "canal") for level in Level}, quality=tracked("all", "quality")
     )
 
 

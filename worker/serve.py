@@ -6,6 +6,7 @@ messages are acknowledged early, nothing is retried, delayed or returned.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -49,11 +50,13 @@ def run(settings: Settings, fingerprint: Fingerprint, queue: Literal["grade", "d
         # Without a broker nobody else takes what we fetch, and the tick rings for no more than we can do.
         worker_prefetch_multiplier=1 if settings.broker else 4,
     )
+    if not settings.broker:
+        logging.getLogger("kombu.connection").setLevel(logging.ERROR)  # it warns that memory has no host name
     signals.setup_logging.connect(_our_logging_stays, weak=False)
     bell = _bell(app, settings, queue)
     readiness = Readiness()
     if queue == "grade":
-        _grading(app, settings, fingerprint, bell, readiness)
+        _grading(app, settings, fingerprint, readiness)
         slots, pool = 1, {"pool_cls": "prefork", "time_limit": settings.grading.time_limit_s}
     else:
         readiness.ready()
@@ -117,11 +120,12 @@ def _bell(app: Celery, settings: Settings, queue: str) -> doorbell.Doorbell:
     return ring_ourselves
 
 
-def _grading(app: Celery, settings: Settings, fingerprint: Fingerprint, bell: doorbell.Doorbell,
-             readiness: Readiness) -> None:  # fmt: skip
+def _grading(app: Celery, settings: Settings, fingerprint: Fingerprint, readiness: Readiness) -> None:
     """The grade task, and what each forked child does first."""
     posts: list[Post | None] = []
     parent = os.getpid()
+    # what a child puts into a queue in memory nobody ever sees
+    bell = doorbell.doorbell(app) if settings.broker else doorbell.silent
 
     def settle_child(**_: Any) -> None:
         posts[:] = [settle(settings, fingerprint, bell, readiness, parent)]
@@ -144,7 +148,11 @@ def _delivering(app: Celery, settings: Settings, fingerprint: Fingerprint, bell:
         token=liveness.token("deliver"),
         bell=bell,
     )
-    app.task(name=doorbell.DELIVER)(lambda: _at_the_border(deliver_next, post))
+
+    def deliver() -> None:
+        _at_the_border(deliver_next, post)
+
+    app.task(name=doorbell.DELIVER)(deliver)
 
 
 def _at_the_border(work: Callable[[Post], bool], post: Post) -> None:

@@ -1,0 +1,120 @@
+"""An archive that answers as a test tells it to: refuses, breaks off, hangs, or takes, and says what it was sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.88.34",
+    "1.2.840.10008.5.1.4.1.1.88.33",
+    "1.2.840.10008.5.1.4.1.1.7",
+)
+
+
+@dataclass(kw_only=True)
+class Archive:
+    """``script`` holds what the next C-STOREs meet: a status, "abort" or "hang"; when it is empty they succeed."""
+
+    port: int = 0
+    script: list[int | str] = field(default_factory=list)
+    comment: str = ""
+    studies: dict[str, Dataset] = field(default_factory=dict)  # what C-FIND finds at STUDY level
+    holds: dict[str, str] = field(default_factory=dict)  # SOP UID -> Study UID, for IMAGE level
+    find_status: int = 0x0000
+    attempts: int = 0
+    syntaxes: list[str] = field(default_factory=list)
+    received: dict[str, list[bytes]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    breaks_on: str = ""  # a SOP UID that makes it abort, every time
+    on_find: Callable[[], object] = lambda: None  # called when it is asked something
+    let_go: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def dimse(self) -> str:
+        """How Cauda is told to send there."""
+        return f"dimse://ARCHIVE@127.0.0.1:{self.port}"
+
+    def knows(self, image: Dataset, **other: Any) -> None:
+        """The archive has the image's study, with other attributes where given."""
+        study = Dataset()
+        for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "AccessionNumber"):
+            setattr(study, keyword, image.get(keyword))
+        for keyword, value in other.items():
+            setattr(study, keyword, value)
+        self.studies[str(study.StudyInstanceUID)] = study
+        self.holds[str(image.SOPInstanceUID)] = str(study.StudyInstanceUID)
+
+    def store(self, event: Any) -> int | Dataset:
+        """Answer a C-STORE as scripted."""
+        self.attempts += 1
+        answer = self.script.pop(0) if self.script else 0x0000
+        if event.request.AffectedSOPInstanceUID == self.breaks_on:
+            answer = "abort"
+        if answer == "hang":
+            self.let_go.wait(30)
+            return 0x0110
+        if answer == "abort":
+            event.assoc.abort()
+            return 0x0110
+        if answer in (0x0000, 0xB000):
+            uid = str(event.request.AffectedSOPInstanceUID)
+            self.received.setdefault(uid, []).append(event.request.DataSet.getvalue())
+            self.order.append(uid)
+            self.syntaxes.append(str(event.context.transfer_syntax))
+        status = Dataset()
+        status.Status = answer
+        if self.comment:
+            status.ErrorComment = self.comment
+        return status
+
+    def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        """Answer a C-FIND."""
+        self.on_find()
+        if self.find_status:
+            yield self.find_status, None
+            return
+        question = event.identifier
+        if question.QueryRetrieveLevel == "IMAGE":
+            if question.SOPInstanceUID in self.holds:
+                match = Dataset()
+                match.QueryRetrieveLevel = "IMAGE"
+                match.SOPInstanceUID = question.SOPInstanceUID
+                match.StudyInstanceUID = self.holds[question.SOPInstanceUID]
+                yield 0xFF00, match
+        elif question.StudyInstanceUID in self.studies:
+            yield 0xFF00, self.studies[question.StudyInstanceUID]
+
+
+@contextmanager
+def archive(*, can_find: bool = True, aet: str = "ARCHIVE", checks_aet: bool = False, implicit: bool = False,
+            classes: tuple[str, ...] = CLASSES, port: int = 0) -> Iterator[Archive]:  # fmt: skip
+    """One on a free port, gone at the end of the block."""
+    made = Archive()
+    ae = AE(ae_title=aet)
+    ae.require_called_aet = checks_aet
+    for name in classes:
+        ae.add_supported_context(
+            UID(name), [ImplicitVRLittleEndian] if implicit else [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        )
+    if can_find:
+        ae.add_supported_context(UID(FIND))
+    server = ae.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, made.store), (evt.EVT_C_FIND, made.find)]
+    )
+    if server is None or server.socket is None:
+        raise RuntimeError("no server")
+    made.port = server.socket.getsockname()[1]
+    try:
+        yield made
+    finally:
+        made.let_go.set()
+        server.shutdown()
