@@ -35,20 +35,13 @@ _STUDY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tracking:
-    """UIDs under which viewers follow findings over revisions."""
-
-    canal: Mapping[Level, str]
-    quality: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """What a result says about where it was made."""
 
     code_version: str
     site_timezone: str | None
-    tracking: Tracking
+    tracking_uids: Mapping[Level, str]
+    quality_tracking_uid: str
     identity_checked: bool
 
 
@@ -88,8 +81,8 @@ def result_context(
         code_version=origin.code_version,
         configuration_digest=claim.config_digest,
         completeness=claim.complete_reason,
-        tracking_uids=origin.tracking.canal,
-        quality_tracking_uid=origin.tracking.quality,
+        tracking_uids=origin.tracking_uids,
+        quality_tracking_uid=origin.quality_tracking_uid,
         revision=claim.number,
         research=is_research(report),
         site_timezone=ZoneInfo(origin.site_timezone) if origin.site_timezone else None,

@@ -17,7 +17,7 @@ from cauda.core.revisions import Claim, Made
 from cauda.core.schema import RevisionKind, RevisionState
 from cauda.pipeline import words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
-from cauda.pipeline.pictures import Pictures
+from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.report_json import from_json, to_json
 from cauda.pipeline.source import SourceImage
 from cauda.worker import results
@@ -60,7 +60,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     with post.ledger.write() as conn:
         inputs = revisions.inputs(conn, claim.id)
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
-        tracking = _tracking(conn, claim.study_uid)
+        canal, quality = _tracking_uids(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
@@ -70,7 +70,8 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     origin = results.Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
-        tracking=tracking,
+        tracking_uids=canal,
+        quality_tracking_uid=quality,
         identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
     )
     context, carried = results.result_context(claim, report, sources, origin)
@@ -111,30 +112,22 @@ class _Before:
 
 
 def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _Before | None) -> Analysis:
-    """What is to be reported. A reissue keeps the earlier findings; only its pictures are drawn anew."""
-    options = AnalysisOptions(
-        denied_exams=tuple(
-            rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in post.settings.grading.deny_exams
-        ),
-        clock=perf_counter,
-    )
-    analysis = analyse_study(claim.study_uid, images, post.parts, options)
-    if claim.kind is RevisionKind.GRADE or before is None:
-        return analysis
-    same = not changes(before.report, analysis.report) and before.report.bundle == analysis.report.bundle
-    return Analysis(report=before.report, pictures=analysis.pictures if same else Pictures())
+    """What is to be reported. A reissue keeps the earlier findings; only its pictures are read again."""
+    if claim.kind is RevisionKind.REISSUE and before is not None:
+        return Analysis(report=before.report, pictures=pictures(before.report, images))
+    denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in post.settings.grading.deny_exams)
+    options = AnalysisOptions(denied_exams=denied, clock=perf_counter)
+    return analyse_study(claim.study_uid, images, post.parts, options)
 
 
-def _tracking(conn: Connection, study_uid: str) -> results.Tracking:
-    """The tracking UIDs of the study's findings: random once, then kept (CLINICAL.md 17)."""
+def _tracking_uids(conn: Connection, study_uid: str) -> tuple[dict[Level, str], str]:
+    """The tracking UIDs of the study's findings and of its quality: random once, then kept (CLINICAL.md 17)."""
 
     def tracked(level: str, what: str) -> str:
         fresh = uids.derived("tracking", secrets.token_hex(16))
         return revisions.tracking_uid(conn, study_uid, level, what, fresh)
 
-    return results.Tracking(
-        canal={level: tracked(level.value, "canal") for level in Level}, quality=tracked("all", "quality")
-    )
+    return {level: tracked(level.value, "canal") for level in Level}, tracked("all", "quality")
 
 
 def _will_be_checked(post: Post, *, research: bool, phantom: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_a_reissue_keeps_the_findings_of_the_revision_before(at: House, monkeypa
 
 def test_a_worker_whose_claim_was_taken_stops_and_leaves_nothing(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
     study_uid = at.complete(builders.mr_study(1))
-    analyse = vars(revision)["analyse_study"]
+    analyse: Callable[..., Analysis] = vars(revision)["analyse_study"]
     noticed = threading.Event()
 
     def superseded(*arguments: Any) -> Analysis:
