@@ -16,6 +16,7 @@ _PENALTY = 0.004  # of correlation per square millimetre moved
 _CORE_MM = 6.0
 _RING_MM = (9.0, 16.0)
 _SEARCH_MM = 24.0
+_MAP_MM = 2.0
 _AGREE_MM = 10.0
 _BRIGHT = 0.05  # of the window
 
@@ -57,18 +58,18 @@ def fluid_map(slices: list[AxialSlice]) -> F64:
 
     In units of the window, median over slices: severe stenosis at one level does not hide the canal at the others.
     """
-    side = 2 * (_SEARCH_MM + _RING_MM[1])
-    px = int(side)  # 1 mm
-    grid = np.hypot(*np.mgrid[-20:21, -20:21])
-    core = grid <= _CORE_MM
-    ring = (grid >= _RING_MM[0]) & (grid <= _RING_MM[1])
-    kernel = core / core.sum() - ring / ring.sum()
-    keep = slice(px // 2 - int(_SEARCH_MM), px // 2 + int(_SEARCH_MM) + 1, 2)
+    reach = int((_SEARCH_MM + _RING_MM[1]) / _MAP_MM)
+    px = 2 * reach + 1
+    radius = int(_RING_MM[1] / _MAP_MM) + 1
+    grid = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) * _MAP_MM
+    core, ring = grid <= _CORE_MM, (grid >= _RING_MM[0]) & (grid <= _RING_MM[1])
+    kernel = (core / core.sum() - ring / ring.sum()).astype(np.float32)
+    shown = int(_SEARCH_MM / _MAP_MM)
+    keep = slice(reach - shown, reach + shown + 1)
     maps = []
     for one in slices:
-        cut = patch(one.volume, one.index, one.center_mm, side + 1, px + 1).pixels
-        answer = ndimage.correlate(windowed(cut, window(cut)), kernel.astype(np.float32), mode="nearest")
-        maps.append(answer[keep, keep])
+        cut = patch(one.volume, one.index, one.center_mm, px * _MAP_MM, px).pixels
+        maps.append(ndimage.correlate(windowed(cut, window(cut)), kernel, mode="nearest")[keep, keep])
     return np.asarray(np.median(maps, axis=0), dtype=np.float64)
 
 
@@ -76,7 +77,7 @@ def same_place(answer: F64) -> bool:
     """Whether the brightest compact spot near the expected canal is where the canal is expected."""
     rows, cols = answer.shape
     row, col = np.unravel_index(int(answer.argmax()), answer.shape)
-    away = 2.0 * np.hypot(row - rows // 2, col - cols // 2)
+    away = _MAP_MM * np.hypot(row - rows // 2, col - cols // 2)
     return bool(answer.max() > 0 and away <= _AGREE_MM)
 
 

@@ -12,13 +12,13 @@ from cauda.core.errors import Rejected
 from cauda.pipeline.levels import Levels, agreed, locate
 from cauda.pipeline.lumbar import why_not_lumbar
 from cauda.pipeline.parts import Parts
-from cauda.pipeline.sagittal import STEP_MM, upright
+from cauda.pipeline.sagittal import near_slices, upright
 from cauda.pipeline.series import MIN_SLICES, Series
 from cauda.pipeline.volume import series_volumes
 from cauda.pipeline.weighting import Weighting
 
 MAX_VOLUMES = 6  # a whole spine has three stations, perhaps twice
-CHECK_MM = 9.0  # the second opinion looks at the slices this near to the canal
+CHECK_MM = 6.0  # the second opinion looks at the slices this near to the canal
 _CURABLE = {Reason.SACRUM_NOT_SHOWN, Reason.LEVELS_INCOMPLETE}  # another series may show more
 FLUID_RATIO = 1.0  # canal to vertebra: brighter in T2 and STIR, darker in T1
 
@@ -133,10 +133,7 @@ def _near(levels: Levels, volume: Volume) -> list[int] | None:
     turned = upright(volume)
     canal = levels.canal_mm.mean(axis=0)
     _, _, index = turned.voxel((float(canal[0]), float(canal[1]), float(canal[2])))
-    gap = turned.spacing_mm[2]
-    stride = max(1, int(STEP_MM / gap))
-    chosen = [i for i in range(0, len(turned.pixels), stride) if abs(i - index) * gap <= max(CHECK_MM, gap)]
-    return chosen or None
+    return near_slices(turned, index, CHECK_MM) or None
 
 
 def _used(one: _Candidate) -> SeriesUse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,8 @@ from cauda.pipeline.parts import Localiser
 
 HALF_WIDTH_MM = 30.0  # the canal is looked for this far to either side of the stack's middle
 STEP_MM = 3.5  # slices closer than this add time and no knowledge
+COARSE_MM = 8.0  # half a canal's width: no canal falls between two slices
+NEAR_MM = 10.0
 FUSION_MM = 4.0  # Gaussian over the distance from the canal's centre, so that neighbours stand in for a bad slice
 MIN_CANAL_MM = 60.0
 EXTEND_MM = 40.0  # past its ends the canal goes on straight: the last disc may lie beyond what was seen
@@ -78,23 +80,57 @@ def _flipped(affine: F64, axis: int, length: int) -> F64:
     return flipped
 
 
-def middle_slices(volume: Volume) -> list[int]:
-    """The slices worth looking at: around the middle, not denser than needed."""
+def middle_slices(volume: Volume, step_mm: float = STEP_MM) -> list[int]:
+    """The slices around the middle of the stack, no closer than ``step_mm``."""
     count, gap = len(volume.pixels), volume.spacing_mm[2]
-    stride = max(1, int(STEP_MM / gap))
+    stride = max(1, round(step_mm / gap))
     middle = (count - 1) / 2
     reach = max(HALF_WIDTH_MM / gap, 1.0)
-    start = int(np.ceil(middle)) % stride
+    start = round(middle) % stride
     return [i for i in range(start, count, stride) if abs(i - middle) <= reach]
 
 
+def near_slices(volume: Volume, index: float, reach_mm: float) -> list[int]:
+    """The slices within reach of a slice position, no closer than ``STEP_MM``."""
+    gap = volume.spacing_mm[2]
+    stride = max(1, int(STEP_MM / gap))
+    start = round(index) % stride
+    return [i for i in range(start, len(volume.pixels), stride) if abs(i - index) * gap <= max(reach_mm, gap)]
+
+
 def midline(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None = None) -> Midline | None:
-    """The fused midline of an upright volume, or None where no canal long enough to be a spine's was seen."""
-    indices = list(chosen or middle_slices(volume))
+    """The fused midline of an upright volume, or None where no canal long enough to be a spine's was seen.
+
+    Unless slices are chosen, a coarse look over the stack finds the canal and a second one the slices beside it.
+    """
+    known = _segmented(volume, localiser, chosen or middle_slices(volume, COARSE_MM))
+    if not chosen:
+        index = _canal_index(known, localiser.classes.index("canal"))
+        if index is None:
+            return None
+        more = [i for i in near_slices(volume, index, NEAR_MM) if i not in known]
+        known |= _segmented(volume, localiser, more) if more else {}
+    return _fused(volume, localiser.classes, dict(sorted(known.items())))
+
+
+def _segmented(volume: Volume, localiser: Localiser, indices: Sequence[int]) -> dict[int, F32]:
+    row_mm, col_mm, _ = volume.spacing_mm
+    probabilities = localiser.segment(np.ascontiguousarray(volume.pixels[list(indices)]), (row_mm, col_mm))
+    return dict(zip(indices, probabilities, strict=True))
+
+
+def _canal_index(known: Mapping[int, F32], canal: int) -> float | None:
+    """The slice position at which most of the canal lies; long runs count, blobs beside the spine do not."""
+    weights = {i: float((p[canal] > 0.5).any(axis=1).sum()) ** 2 for i, p in known.items()}
+    total = sum(weights.values())
+    return sum(i * weight for i, weight in weights.items()) / total if total > 0 else None
+
+
+def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -> Midline | None:
+    indices = list(known)
+    probabilities = np.stack(list(known.values()))  # (N, C, H, W)
     row_mm, col_mm, gap = volume.spacing_mm
-    slices = np.ascontiguousarray(volume.pixels[indices])
-    probabilities = localiser.segment(slices, (row_mm, col_mm))  # (N, C, H, W)
-    canal = _largest(probabilities[:, localiser.classes.index("canal")])
+    canal = _largest(probabilities[:, classes.index("canal")])
     if canal is None:
         return None
     positions = np.asarray(indices, dtype=np.float64)
@@ -117,7 +153,7 @@ def midline(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None =
     columns, first, last = _extended(columns, int(rows[0]), len(mass), row_mm)
     return Midline(
         volume=volume,
-        classes=localiser.classes,
+        classes=classes,
         maps=maps,
         columns=columns,
         slices=centre,

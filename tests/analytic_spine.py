@@ -188,7 +188,8 @@ class CoreEmbedder:
     def embed(self, crops: F32) -> F32:
         """(N, 1)."""
         half = crops.shape[1] // 2
-        return crops[:, half - 8 : half + 8, half - 8 : half + 8].mean(axis=(1, 2))[:, None].astype(np.float32)
+        core = crops[:, half - 8 : half + 8, half - 8 : half + 8]
+        return np.asarray(core.mean(axis=(1, 2))[:, None], dtype=np.float32)
 
 
 class CoreGrader:
