@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,9 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from builders import mr_image
+from builders import mr_image, part10
 from peers import HOST, answers, free_port, orthanc, program, until
-from pydicom.uid import ExplicitVRLittleEndian
 
 CALLED = "CAUDA"
 
@@ -52,9 +52,7 @@ def images(folder: Path, count: int, seed: int) -> None:
         one = mr_image(study, series, f"2.25.{draw.getrandbits(100)}", InstanceNumber=number + 1)
         one.Rows = one.Columns = 512
         one.PixelData = pixels.integers(0, 4096, (512, 512), dtype=np.uint16).tobytes()
-        one.save_as(folder / f"{number:04}.dcm", enforce_file_format=True, implicit_vr=False, little_endian=True)
-        if one.file_meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-            raise SystemExit("the generator made another transfer syntax")
+        (folder / f"{number:04}.dcm").write_bytes(part10(one))
 
 
 @contextmanager
@@ -65,14 +63,14 @@ def running(
     shown = " ".join([*(f"{k}={v}" for k, v in environment.items()), shlex.join(argv)])
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
-                                   env=os.environ | environment)  # fmt: skip
+                                   env=os.environ | environment, process_group=0)  # fmt: skip
     try:
         until(lambda: answers(port) or process.poll() is not None, 60, f"{name} to listen")
         if process.poll() is not None:
             raise SystemExit(f"{name} ended: {(folder / 'log').read_text()[-2000:]}")
         yield Server(name, durable, shown, port)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # strace itself is deaf to it
         process.wait(60)
 
 
