@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
 
 _PART = ".part"
+_LOCK_TRIES, _LOCK_WAIT_S = 50, 0.02
 
 
 def fsync_folder(folder: Path) -> None:
@@ -111,12 +113,14 @@ class Arrivals:
 def open_arrivals(spool: Spool, name: str) -> Arrivals:
     """Make and lock a landing folder; the name must be unique among living listeners."""
     folder = spool.arrivals / name
-    make_folder(folder)
-    fd = _try_lock(folder)
-    if fd is None:
-        raise Misconfigured(f"{folder} is in use by another listener; only one may use this name")
-    fsync_folder(folder)
-    return Arrivals(folder, fd)
+    for _ in range(_LOCK_TRIES):
+        make_folder(folder)
+        fd = _try_lock(folder)
+        if fd is not None:
+            fsync_folder(folder)
+            return Arrivals(folder, fd)
+        time.sleep(_LOCK_WAIT_S)  # another listener takes a new folder for an abandoned one, for a moment
+    raise Misconfigured(f"{folder} is in use by another listener; only one may use this name")
 
 
 def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
@@ -139,13 +143,20 @@ def remove_if_empty(arrivals: Arrivals) -> None:
 
 
 def _try_lock(folder: Path) -> int | None:
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    """The descriptor of the folder's lock; None when somebody holds it, or is just removing the folder."""
+    lock = folder / ".lock"
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+        if os.path.samestat(os.fstat(fd), lock.stat()):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)  # not ours, or a lock on a name that is gone
+    return None
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -199,8 +210,11 @@ def file_image(
     Not durable until `settle` is called for the folder. Repeats harmlessly: the same bytes keep their name.
     """
     folder = spool.studies / uids.checked(study_uid, "Study Instance UID")
-    make_folder(folder)
     uids.checked(sop_uid, "SOP Instance UID")
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise disk_error(error) from error
     version = first_version
     while True:
         final = folder / (f"{sop_uid}.dcm" if version == 1 else f"{sop_uid}.v{version}.dcm")
