@@ -50,7 +50,7 @@ def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_a_unit_stops_later_than_the_drain(path: Path) -> None:
-    """systemd must not kill what is still finishing a transfer."""
+    """The service manager must not kill what is still finishing a transfer."""
     (stop,) = unit(path)["TimeoutStopSec"]
     assert float(stop) > load(None, environ={}).limits.drain_s
 

@@ -1,0 +1,63 @@
+"""What a process starts with: which bundle, which waits, and what makes a fingerprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cauda.core.errors import Misconfigured
+from cauda.core.settings import Settings, load
+from cauda.deploy import bootstrap
+
+
+def test_up_waits_seconds_and_a_server_minutes() -> None:
+    """CLINICAL.md 3."""
+    server = Settings().completeness
+    assert (server.after_release_s, server.quiet_s, server.hard_age_s) == (600, 600, 5400)
+    up = bootstrap.for_up(Settings()).completeness
+    assert (up.after_release_s, up.quiet_s, up.hard_age_s) == (5, 60, 600)
+
+
+def test_what_a_site_says_goes_before_the_waits_of_up(tmp_path: Path) -> None:
+    config = tmp_path / "cauda.toml"
+    config.write_text("[completeness]\nquiet_s = 600\n")
+    made = bootstrap.for_up(load(config, environ={"CAUDA_COMPLETENESS__AFTER_RELEASE_S": "7"})).completeness
+    assert (made.after_release_s, made.quiet_s, made.hard_age_s) == (7, 600, 600)
+
+
+def test_a_longer_timeout_is_not_another_configuration() -> None:
+    plain = bootstrap.fingerprint(Settings())
+    patient = Settings.model_validate({"grading": {"time_limit_s": 99}, "node": {"port": 1}, "data": "/elsewhere"})
+    assert bootstrap.fingerprint(patient) == plain
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"grading": {"deny_exams": ["x"]}},
+        {"grading": {"not_analysed_page": False}},
+        {"site": {"timezone": "Asia/Tokyo"}},
+    ],
+)
+def test_what_shapes_a_result_is_another_configuration(tree: dict[str, object]) -> None:
+    assert bootstrap.fingerprint(Settings.model_validate(tree)) != bootstrap.fingerprint(Settings())
+
+
+def test_none_is_no_bundle_and_another_name_stays() -> None:
+    def bundle(name: str | None, default: str = bootstrap.NO_BUNDLE) -> Path | None:
+        settings = Settings.model_validate({"grading": {"bundle": name}})
+        return bootstrap.with_bundle(settings, default=default).grading.bundle
+
+    assert bundle("none") is None
+    assert bundle("none", bootstrap.STARTER) is None
+    assert bundle(None) is None
+    assert bundle("/b", bootstrap.STARTER) == Path("/b")
+    assert bundle(None, bootstrap.STARTER) == bootstrap.starter()
+
+
+def test_a_named_starter_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that asks for it must not start without."""
+    monkeypatch.setattr(bootstrap, "starter", lambda: None)
+    with pytest.raises(Misconfigured, match=r"grading\.bundle"):
+        bootstrap.with_bundle(Settings.model_validate({"grading": {"bundle": "starter"}}))
