@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -96,11 +97,15 @@ def complete(options: Options, uid: StudyUid) -> None:
 @common
 def requeue(options: Options, uid: StudyUid) -> None:
     """Grade a study again: as a new revision, if anything of the last one was published."""
-    settings = bootstrap.with_bundle(options.settings())
-    fingerprint = bootstrap.fingerprint(settings)
+    settings = options.settings()
+    named = settings.grading.bundle is not None
+    fingerprint = bootstrap.fingerprint(bootstrap.with_bundle(settings))
 
     def again(ledger: Ledger, conn: Connection) -> bool:
-        return revisions.requeue(ledger, conn, uid, fingerprint=fingerprint) is not None
+        # Where nobody names a bundle, the one that the node used last: `cauda up` takes the starter by itself.
+        digest = fingerprint.bundle_digest if named else views.last_bundle(conn)
+        now = replace(fingerprint, bundle_digest=digest)
+        return revisions.requeue(ledger, conn, uid, fingerprint=now) is not None
 
     _operate(options, uid, "has never been complete; see `cauda studies complete`", again)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Column, Connection, Row, exists, func, select
 from sqlalchemy.engine import make_url
 
 from cauda.core import ledger, schema
@@ -44,22 +45,36 @@ def migration(conn: Connection) -> tuple[str | None, str | None]:
 
 def studies(conn: Connection, *, limit: int, state: str | None = None) -> list[Json]:
     """The newest studies, each with its computed state; with ``state``, only those in it."""
-    found = []
-    for row in conn.execute(select(schema.study).order_by(schema.study.c.first_at.desc())):
-        one = _study(conn, row)
-        if state is None or one["state"] == state.upper():
-            found.append(one)
-        if len(found) == limit:
-            break
-    return found
+    table, revision = schema.study, schema.revision
+    later = revision.alias()
+    last = (revision.c.study_uid == table.c.uid) & ~exists().where(
+        later.c.study_uid == table.c.uid, later.c.number > revision.c.number
+    )
+    query = (
+        select(table, *(column.label(f"last_{column.name}") for column in _last_columns()))
+        .select_from(table.outerjoin(revision, last))
+        .order_by(table.c.first_at.desc())
+    )
+    rows = (row for row in conn.execute(query) if state is None or _state(row) == state.upper())
+    return [_study(conn, row) for row in list(islice(rows, limit))]
+
+
+def _last_columns() -> list[Column[Any]]:
+    columns = schema.revision.c
+    return [columns.number, columns.state, columns.reason, columns.reason_text]
 
 
 def study(conn: Connection, uid: str) -> Json | None:
     """One study with its revisions, deliveries and events; None when it is not known."""
-    row = conn.execute(select(schema.study).where(schema.study.c.uid == uid)).first()
+    revision, event = schema.revision, schema.event
+    row = conn.execute(
+        select(schema.study, *(column.label(f"last_{column.name}") for column in _last_columns()))
+        .select_from(schema.study.outerjoin(revision, revision.c.study_uid == schema.study.c.uid))
+        .where(schema.study.c.uid == uid)
+        .order_by(revision.c.number.desc())
+    ).first()
     if row is None:
         return None
-    revision, event = schema.revision, schema.event
     revisions = conn.execute(select(revision).where(revision.c.study_uid == uid).order_by(revision.c.number))
     events = conn.execute(select(event).where(event.c.study_uid == uid).order_by(event.c.id))
     return _study(conn, row) | {
@@ -74,6 +89,13 @@ def study(conn: Connection, uid: str) -> Json | None:
             for one in events
         ],
     }
+
+
+def last_bundle(conn: Connection) -> str | None:
+    """The digest of the bundle that the newest revision was frozen for."""
+    table = schema.revision
+    digest = conn.execute(select(table.c.bundle_digest).order_by(table.c.id.desc()).limit(1)).scalar()
+    return None if digest is None else str(digest)
 
 
 def deliveries(
@@ -115,42 +137,39 @@ def moment(seconds: float | None) -> str | None:
 
 
 def _study(conn: Connection, row: Row[Any]) -> Json:
-    image, revision, delivery = schema.instance, schema.revision, schema.delivery
+    image, delivery = schema.instance, schema.delivery
     images = conn.execute(
         select(func.count()).where(image.c.study_uid == row.uid, image.c.current, image.c.role != "inert")
     ).scalar_one()
-    last = conn.execute(
-        select(revision).where(revision.c.study_uid == row.uid).order_by(revision.c.number.desc()).limit(1)
-    ).first()
     waiting = conn.execute(
         select(delivery.c.state, func.count()).where(delivery.c.study_uid == row.uid).group_by(delivery.c.state)
     )
     return {
         "study_uid": row.uid,
-        "state": _state(row, last),
-        "reason": row.hold or (last and last.reason),
-        "reason_text": row.hold_text or _last_line(last),
+        "state": _state(row),
+        "reason": row.hold or row.last_reason,
+        "reason_text": row.hold_text or _last_line(row.last_reason_text),
         "source": row.source,
         "images": images,
         "first_at": moment(row.first_at),
-        "revision": last.number if last else None,
+        "revision": row.last_number,
         "deliveries": {str(state): int(count) for state, count in waiting},
     }
 
 
-def _last_line(revision: Row[Any] | None) -> str | None:
+def _last_line(text: str | None) -> str | None:
     """A failure's text is a stack; its last line names the error."""
-    lines = (revision.reason_text or "").splitlines() if revision else []
+    lines = (text or "").splitlines()
     return lines[-1] if lines else None
 
 
-def _state(row: Row[Any], last: Row[Any] | None) -> str:
+def _state(row: Row[Any]) -> str:
     """One word for the three machines."""
     if row.hold:
         return "HELD"
-    if row.state != StudyState.COMPLETE or last is None:
+    if row.state != StudyState.COMPLETE or row.last_state is None:
         return str(row.state).upper()
-    return _QUEUED.get(last.state, str(last.state).upper())
+    return _QUEUED.get(row.last_state, str(row.last_state).upper())
 
 
 def _revision(row: Row[Any]) -> Json:
