@@ -27,7 +27,7 @@ from cauda.worker.post import Post
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c0" * 32, code_version="0.1.0")
 
 # A worker process as the command line starts it, from settings on its standard input. While the file `slow` lies in
-# the data folder, grading takes for ever.
+# the data folder, grading takes for ever; while `deaf` does, the consumer gets no message.
 PROGRAM = """
 import pathlib, sys, time
 from cauda.core import log
@@ -41,6 +41,14 @@ def slowly(*arguments):
         time.sleep(0.02)
     return analyse(*arguments)
 revision.analyse_study = slowly
+if (pathlib.Path(sys.argv[2]) / "deaf").exists():
+    import queue
+    from kombu.transport import memory
+    from cauda.worker import serve
+    def nothing(*_, **__):
+        raise queue.Empty
+    memory.Channel._get = nothing
+    serve._DEAF_AFTER_S = 1.0
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.worker import serve

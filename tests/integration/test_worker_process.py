@@ -143,5 +143,25 @@ def test_two_workers_of_each_kind_share_the_work_and_double_nothing(at: House, r
     assert all(row["attempt"] == 1 for row in (*at.rows("revision"), *at.rows("delivery")))
 
 
+def test_a_worker_that_hears_no_bell_ends_to_be_started_again(at: House) -> None:
+    (at.data / "deaf").touch()
+    with at.worker("grade") as grader:
+        at.complete(builders.mr_study(1))
+        assert grader.wait(20) == 1
+    assert "hears no bell" in at.log("grade")
+    (at.data / "deaf").unlink()
+    with at.worker("grade"):
+        until(lambda: at.states("revision") == ["reported"], what="graded by the next one")
+
+
+def test_a_bundle_that_is_not_one_ends_the_worker_as_misconfigured(at: House) -> None:
+    empty = at.data / "bundle"
+    empty.mkdir()
+    grading = at.settings.grading.model_copy(update={"bundle": empty})
+    with at.worker("grade", grading=grading) as grader:
+        assert grader.wait(60) == 2
+    assert "bundle_refused" in at.log("grade")
+
+
 def _alive(pid: int) -> bool:
     return not liveness.is_dead(liveness.token(pid=pid)) and liveness._started(pid) is not None
