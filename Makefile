@@ -3,12 +3,17 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Debian keeps servers where only root's PATH looks.
+export PATH := $(PATH):/usr/sbin:/usr/lib/postgresql/15/bin
+
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
 .PHONY: help install demo test lint bench models soak dist wheel-test peers clean
+
+PACKAGES := core pipeline models worker listener deploy
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -32,8 +37,6 @@ lint: install  ## ruff, mypy, import layers
 	$(BIN)/mypy $(addprefix -p cauda.,$(PACKAGES))
 	$(BIN)/lint-imports
 
-PACKAGES := core pipeline models worker listener deploy
-
 test: install lint peers tests/hydration/node_modules/.installed  ## lint, every test against real peers, the wheel
 	$(BIN)/python -m pytest -m "not soak" $(PYTEST)
 	$(MAKE) wheel-test
@@ -44,7 +47,7 @@ peers:
 	test -z "$$missing" || { echo "not found:$$missing. On Debian: sudo .ci/peers"; exit 1; }
 
 tests/hydration/node_modules/.installed: tests/hydration/package.json
-	cd tests/hydration && npm install --no-audit --no-fund --loglevel=error
+	cd tests/hydration && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	touch $@
 
 dist: install  ## sdist and wheel into dist/
