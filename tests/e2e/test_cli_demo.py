@@ -43,7 +43,7 @@ def test_it_shows_a_line_a_level_and_where_the_results_lie(tmp_path: Path) -> No
         assert dcmread(files[0]).Modality == "SR"
         assert Image.open(files[2]).size == (dcmread(files[1]).Columns, dcmread(files[1]).Rows)
         assert str(dcmread(files[1]).PatientName).startswith("PHANTOM^CAUDA")
-        assert not lives((tmp_path / "out" / "data"))
+        assert not lives(tmp_path / "out" / "data")
 
 
 def test_a_node_that_cannot_start_is_said_with_its_log(tmp_path: Path) -> None:
