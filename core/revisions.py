@@ -275,19 +275,27 @@ def inputs(conn: Connection, revision_id: int) -> list[Input]:
     return [Input(path=r.path, sha256=r.sha256, sop_uid=r.sop_uid, role=r.role) for r in rows]
 
 
-def previous(conn: Connection, study_uid: str, number: int) -> tuple[Json, list[Made]] | None:
+def previous(
+    conn: Connection, study_uid: str, number: int, *, published: bool = False
+) -> tuple[Json, list[Made]] | None:
     """What stands before ``number``: the report.json and the results of the last revision that made any, or None.
 
     A revision that changed nothing made none; a rejected one may have made a notice. What was retracted is gone.
+    With ``published``, the last one of which anything was sent: what was only made is nobody's predecessor.
     """
     table = schema.revision
+    made_any = exists().where(schema.result.c.revision_id == table.c.id)
+    sent_any = made_any.where(
+        schema.delivery.c.result_id == schema.result.c.id,
+        schema.delivery.c.state.in_((DeliveryState.SENT, DeliveryState.ACCEPTED, DeliveryState.COMMITTED)),
+    )
     row = conn.execute(
         select(table.c.id, table.c.report)
         .where(
             table.c.study_uid == study_uid,
             table.c.number < number,
             table.c.state.in_((RevisionState.REPORTED, RevisionState.REJECTED)),
-            exists().where(schema.result.c.revision_id == table.c.id),
+            sent_any if published else made_any,
         )
         .order_by(table.c.number.desc())
         .limit(1)

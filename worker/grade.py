@@ -16,6 +16,7 @@ import structlog
 from cauda.core import doorbell, log, revisions
 from cauda.core.domain import Reason, Report, Status
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
+from cauda.core.ledger import record
 from cauda.core.revisions import Claim
 from cauda.worker import stack
 from cauda.worker.addressees import addressees
@@ -90,7 +91,7 @@ def _written_down(end: Callable[[], bool], lost: threading.Event) -> bool:
 
 
 def _report(post: Post, claim: Claim, graded: Graded) -> bool:
-    return revisions.report(
+    ours = revisions.report(
         post.ledger,
         claim,
         state=graded.state,
@@ -100,3 +101,8 @@ def _report(post: Post, claim: Claim, graded: Graded) -> bool:
         made=graded.made,
         addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom),
     )
+    if ours and graded.replaces is not None:
+        with post.ledger.write() as conn:
+            record(post.ledger, conn, "result_changed", study_uid=claim.study_uid, revision_id=claim.id,
+                   replaces=graded.replaces)  # fmt: skip
+    return ours

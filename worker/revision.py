@@ -41,6 +41,7 @@ class Graded:
     text: str
     report: Json
     made: tuple[Made, ...] = ()
+    replaces: int | None = None  # the revision that readers have
     research: bool = True
     phantom: bool = False
 
@@ -60,6 +61,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     with post.ledger.write() as conn:
         inputs = revisions.inputs(conn, claim.id)
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
+        published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
         canal, quality = _tracking_uids(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
@@ -75,25 +77,29 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
     )
     context, carried = results.result_context(claim, report, sources, origin)
-    if before is not None:
-        said = changes(before.report, report)
-        if before.carried(post) not in {None, carried}:
-            said.append("patient or study attributes corrected")
-        if not said:
-            return replace(
-                ended, text=f"{ended.text} Nothing changed since revision {before.number}: not sent.".strip()
-            )
-        context = results.with_previous(context, before.made, change_text(before.number, said, claim.complete_reason))
+    if before is not None and not _differences(post, before, report, carried):
+        text = f"{ended.text} Nothing changed since revision {before.number}: not sent.".strip()
+        return replace(ended, text=text)
+    if published is not None:
+        said = _differences(post, published, report, carried) or ["unchanged"]
+        change = change_text(published.number, said, claim.complete_reason)
+        context = results.with_previous(context, published.made, change)
     notice = post.settings.grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
     going_on()
     made = results.make(report, analysis.pictures, sources, context, notice=notice)
     stored = tuple(_put(post, claim, one) for one in made)
-    return replace(ended, made=stored, research=results.is_research(report), phantom=phantom)
+    return replace(
+        ended,
+        made=stored,
+        replaces=published.number if published and stored else None,
+        research=results.is_research(report),
+        phantom=phantom,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """The last revision that made results."""
+    """An earlier revision that made results."""
 
     number: int
     report: Report
@@ -109,6 +115,14 @@ class _Before:
             return results.carried(dcmread(post.spool.absolute(self.made[0].path), stop_before_pixels=True))
         except FileNotFoundError:
             return None
+
+
+def _differences(post: Post, before: _Before, report: Report, carried: str) -> list[str]:
+    """What a reader of the earlier results would learn, in words."""
+    said = changes(before.report, report)
+    if before.carried(post) not in {None, carried}:
+        said.append("patient or study attributes corrected")
+    return said
 
 
 def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _Before | None) -> Analysis:

@@ -17,6 +17,7 @@ from cauda.core.domain import Finding, Level, Reason, Report, Status
 from cauda.core.schema import RevisionKind
 from cauda.pipeline.analyse import Analysis
 from cauda.worker import revision
+from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
 
@@ -29,6 +30,12 @@ def grade(at: House, **settings: Any) -> dict[str, Any]:
     """Grade what is due; returns the last revision."""
     assert grade_next(at.post(**settings))
     return dict(at.rows("revision")[-1])
+
+
+def published(at: House) -> None:
+    """Everything due has reached its destination."""
+    while deliver_next(at.post()):
+        pass
 
 
 def test_without_a_bundle_every_level_is_not_graded_and_sr_and_sc_are_made(at: House) -> None:
@@ -138,6 +145,7 @@ def test_late_images_that_change_nothing_are_not_sent_again(at: House) -> None:
 def test_a_correction_is_reissued_with_new_uids_and_what_it_replaces(at: House) -> None:
     study_uid = at.complete(builders.mr_study(1))
     grade(at)
+    published(at)
     at.file(builders.mr_study(1, PatientID="PID2"))
     at.freeze(study_uid, RevisionKind.REISSUE, "demographics corrected")
     row = grade(at)
@@ -149,6 +157,18 @@ def test_a_correction_is_reissued_with_new_uids_and_what_it_replaces(at: House) 
     replaced = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert replaced.ReferencedSOPInstanceUID == first["sop_uid"]
     assert b"replaces revision 1: patient or study attributes corrected" in (at.data / second["path"]).read_bytes()
+    assert at.states("delivery") == ["accepted", "accepted", "due", "due"]
+    assert [row["detail"] for row in at.rows("event", kind="result_changed")] == [{"replaces": 1}]
+
+
+def test_what_never_left_is_nobodys_predecessor(at: House) -> None:
+    study_uid = at.complete(builders.mr_study(1))
+    grade(at)
+    at.file(builders.mr_study(1, PatientID="PID2"))
+    at.freeze(study_uid, RevisionKind.REISSUE, "demographics corrected")
+    grade(at)
+    sr = dcmread(at.data / at.rows("result", kind="sr")[1]["path"])
+    assert "PredecessorDocumentsSequence" not in sr
     assert at.states("delivery") == ["cancelled", "cancelled", "due", "due"]
 
 
@@ -161,6 +181,7 @@ def test_a_reissue_keeps_the_findings_of_the_revision_before(at: House, monkeypa
     at.file(builders.mr_study(1, AccessionNumber="ACC2"))
     at.freeze(study_uid, RevisionKind.REISSUE)
     assert {finding["abstained"] for finding in grade(at)["report"]["findings"]} == {"no_bundle"}
+    published(at)
     at.freeze(study_uid)
     row = grade(at)
     assert {finding["abstained"] for finding in row["report"]["findings"]} == {"motion"}
