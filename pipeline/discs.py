@@ -29,6 +29,7 @@ class Disc:
     depth_mm: float  # front to back
     height_mm: float
     area_mm2: float
+    tilt_deg: float  # how far its back end points down; L5/S1 slopes forward, so it is negative there
     above: Mapping[str, float]  # share of the band above that is vertebra, sacrum, or outside the image
     below: Mapping[str, float]
 
@@ -95,6 +96,7 @@ def _disc(line: Midline, kind: NDArray[np.intp], pixels: F64, track: F64, along:
         depth_mm=depth,
         height_mm=area / max(depth, 1.0),
         area_mm2=area,
+        tilt_deg=float(np.degrees(np.arctan2(axis[1], axis[0]))),
         above=_band(line, kind, centre, axis, -down),
         below=_band(line, kind, centre, axis, down),
     )

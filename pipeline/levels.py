@@ -18,6 +18,7 @@ DISAGREE_MM = 15.0  # half a segment: two series that differ by more name differ
 MISSED_DISC = 1.6  # a step this many times the usual one hides a disc
 RUDIMENTARY = 0.6  # an S1/S2 disc this deep, as a share of the disc above, is no ordinary remnant
 FULL_DISC = 0.85
+LORDOSIS_DEG = -20.0  # from L1/L2 to L5/S1; 92 of 92 upright SPIDER spines bend by 25 degrees or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +51,8 @@ def locate(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None = 
     named, gap = _named(found[: lowest + 1])
     if doubt is None and (gap or len(named) < len(Level)):
         doubt = Reason.LEVELS_INCOMPLETE
+    if doubt is None and named[Level.L5_S1].tilt_deg - named[Level.L1_L2].tilt_deg > LORDOSIS_DEG:
+        doubt = Reason.SACRUM_NOT_SHOWN  # cut off above the sacrum, or upside down whatever the tags say
     return Levels(source=volume, volume=turned, line=line, discs=named, every=tuple(found), doubt=doubt)
 
 
@@ -58,7 +61,8 @@ def _lowest(found: Sequence[Disc], *, has_sacrum: bool) -> tuple[int, Reason | N
     last = len(found) - 1
     if not has_sacrum:
         below = found[last].below
-        shown = below["vertebra"] < VERTEBRA_SHARE and below["outside"] < 0.5
+        inside = 1.0 - below["outside"]
+        shown = inside > 0.5 and below["vertebra"] < VERTEBRA_SHARE * inside
         return last, None if shown else Reason.SACRUM_NOT_SHOWN
     candidates = [
         i

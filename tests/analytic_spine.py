@@ -22,6 +22,7 @@ from cauda.pipeline.source import SourceImage
 MR = "1.2.840.10008.5.1.4.1.1.4"
 CANAL, VERTEBRA, DISC, SACRUM, TISSUE = 900.0, 420.0, 260.0, 700.0, 60.0
 T1_CANAL = 150.0
+FRONT = -11.0  # the vertebrae end this far before the canal's centre
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Spine:
     spacing: float = 33.0
     count: int = 7
     depth: float = 35.0
-    tilt: float = 0.25  # of L5/S1: it rises this much per millimetre to the front, less from disc to disc
+    tilt: float = 0.5  # of L5/S1: it falls this much per millimetre to the front; less from disc to disc
     lordosis: float = 0.0006  # y = this * (z - lowest)^2
     dark: Mapping[int, float] = field(default_factory=dict)  # canal brightness at some discs, 1 is normal
     marker: tuple[float, float, float] | None = None  # centre of a bright 4 mm ball
@@ -45,9 +46,18 @@ class Spine:
         """The canal's front-to-back position."""
         return np.asarray(self.y + self.lordosis * (z - self.lowest) ** 2)
 
-    def disc_point(self, number: int) -> tuple[float, float, float]:
-        """The canal's centre at a disc."""
+    def tilt_of(self, number: int) -> float:
+        """How much a disc falls per millimetre to the front."""
+        return self.tilt * max(0.0, 1 - number / 3)
+
+    def plane_point(self, number: int) -> tuple[float, float, float]:
+        """Where the disc's middle plane meets the canal's centre."""
         z = self.lowest + number * self.spacing
+        return self.x, float(self.canal_y(np.array(z))), z
+
+    def disc_point(self, number: int) -> tuple[float, float, float]:
+        """The canal's centre straight behind the disc's back edge."""
+        z = self.lowest + number * self.spacing + FRONT * self.tilt_of(number)
         return self.x, float(self.canal_y(np.array(z))), z
 
     def grey(self, points: F64) -> F32:
@@ -55,25 +65,23 @@ class Spine:
         x, y, z = points[..., 0] - self.x, points[..., 1], points[..., 2]
         behind = y - self.canal_y(z)
         value = TISSUE + 25 * np.cos(x / 9) * np.cos(y / 7)  # symmetric about the spine
-        front = -11.0
         top = self.lowest + (self.count + 0.5) * self.spacing
-        body = (np.abs(x) < 23) & (behind < front) & (behind > front - self.depth) & (z < top)
+        body = (np.abs(x) < 23) & (behind < FRONT) & (behind > FRONT - self.depth) & (z < top)
         level = np.full(x.shape, np.inf)
         for number in range(self.count):
-            tilt = self.tilt * max(0.0, 1 - number / 3)
-            height = z - (self.lowest + number * self.spacing) + tilt * behind
+            height = z - (self.lowest + number * self.spacing) - self.tilt_of(number) * behind
             level = np.where(np.abs(height) < np.abs(level), height, level)
             if number == 0:
                 above = height > 0
         value = np.where(body & above, VERTEBRA, value)
         value = np.where(body & ~above & (z > self.lowest - 75), SACRUM, value)
         value = np.where(body & (np.abs(level) < 4.5), DISC, value)
-        remnant = np.abs(z - (self.lowest - 27) + self.tilt * behind) < 3
-        value = np.where(body & remnant & (behind > front - self.remnant), DISC, value)
+        remnant = np.abs(z - (self.lowest - 27) - self.tilt * behind) < 3
+        value = np.where(body & remnant & (behind > FRONT - self.remnant), DISC, value)
         sac = np.hypot(x, behind) < 8
         share = np.ones(x.shape)
         for number, dimmed in self.dark.items():
-            share = np.where(np.abs(z - (self.lowest + number * self.spacing)) < 7, dimmed, share)
+            share = np.where(np.abs(z - self.disc_point(number)[2]) < 8, dimmed, share)
         value = np.where(sac, self.fluid * share, value)
         if self.marker is not None:
             value = np.where(np.linalg.norm(points - np.array(self.marker), axis=-1) < 4, 2000, value)
@@ -145,11 +153,11 @@ def axial_block(
     spine: Spine, disc: int, series: str = "1.2.3.2", start: int = 1, *, upward: bool = False, **tags: Any
 ) -> list[SourceImage]:
     """Five slices, 4 mm apart, tilted as the disc is and centred on it; ``upward`` runs from feet to head."""
-    tilt = spine.tilt * max(0.0, 1 - disc / 3)
+    tilt = spine.tilt_of(disc)
     right = np.array([1.0, 0.0, 0.0])
-    down = np.array([0.0, 1.0, -tilt]) / np.hypot(1, tilt)
+    down = np.array([0.0, 1.0, tilt]) / np.hypot(1, tilt)
     normal = np.cross(right, down)
-    center = np.array(spine.disc_point(disc))
+    center = np.array(spine.plane_point(disc))
     offsets = np.arange(-8.0, 9.0, 4.0)
     return [
         slice_image(

@@ -41,7 +41,7 @@ def _points_are_true(report: Report, spine: Spine = SPINE, shift: Sequence[float
     for number, finding in enumerate(reversed(report.findings)):
         assert finding.point_mm is not None
         truth = np.add(spine.disc_point(number), shift)
-        assert np.linalg.norm(finding.point_mm - truth) < 3.0, finding.level
+        assert np.linalg.norm(finding.point_mm - truth) < 4.0, finding.level  # a slice is 4 mm
 
 
 def test_every_level_is_named_placed_and_graded() -> None:
@@ -66,11 +66,11 @@ def test_the_sagittal_picture_shows_true_points_and_true_planes() -> None:
     assert shown is not None
     for number, level in enumerate(reversed(Level)):
         _, y, z = SPINE.disc_point(number)
-        assert shown.points_px[level] == pytest.approx((y + 70, 150 - z), abs=3)
+        assert shown.points_px[level] == pytest.approx((y + 70, 150 - z), abs=4)
         (x0, y0), (x1, y1) = shown.lines[level].start_px, shown.lines[level].end_px
-        tilt = SPINE.tilt * max(0.0, 1 - number / 3)
+        tilt = SPINE.tilt_of(number)
         assert x0 < x1
-        assert (y1 - y0) / (x1 - x0) == pytest.approx(tilt, abs=0.02)  # the back end lies lower
+        assert (y1 - y0) / (x1 - x0) == pytest.approx(-tilt, abs=0.02)  # the front end lies lower
         middle = y0 + (y + 70 - x0) / (x1 - x0) * (y1 - y0)
         assert abs(middle - (150 - z)) <= 6  # a graded plane cuts within its neighbours of the disc
         assert not shown.lines[level].dashed
@@ -198,6 +198,7 @@ def test_the_same_shift_within_one_frame_of_reference_is_believed() -> None:
     ("spine", "doubt"),
     [
         (Spine(lowest=-160.0), Reason.SACRUM_NOT_SHOWN),  # the picture ends above L5/S1
+        (Spine(tilt=0.0, lordosis=0.0), Reason.SACRUM_NOT_SHOWN),  # no lordosis: not what it seems
         (Spine(count=4), Reason.LEVELS_INCOMPLETE),
         (Spine(remnant=25.0), Reason.TRANSITIONAL),
         (Spine(remnant=35.0), Reason.SIXTH_SEGMENT),
