@@ -164,12 +164,23 @@ def _why(association: Association) -> Unavailable | Rejected:
     return Unavailable(Reason.DESTINATION_DOWN, "no answer: connection refused, closed or timed out")
 
 
-def can_query(destination: Destination, calling_aet: str, *, timeout_s: float) -> bool | None:
-    """Whether the archive answers C-FIND; None while it is not there to be asked."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What an archive negotiated when it was asked."""
+
+    can_find: bool
+    sop_classes: frozenset[str]
+
+
+def abilities(
+    destination: Destination, calling_aet: str, sop_classes: Sequence[str], *, timeout_s: float
+) -> Abilities | None:
+    """Which of the classes the archive takes, and whether it answers C-FIND; None while it is not there to be asked."""
     try:
-        with open_association(destination, calling_aet, (), timeout_s=timeout_s) as peer:
-            return peer.can_find
+        with open_association(destination, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
+            taken = {str(context.abstract_syntax) for context in peer.association.accepted_contexts}
+            return Abilities(can_find=_FIND in taken, sop_classes=frozenset(taken - {_FIND}))
     except Rejected:
-        return False
+        return Abilities(can_find=False, sop_classes=frozenset())
     except Unavailable:
         return None

@@ -43,6 +43,7 @@ class Origin:
     tracking_uids: Mapping[Level, str]
     quality_tracking_uid: str
     identity_checked: bool
+    sr_class: str = Comprehensive3DSRStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def result_context(
     probe = new_instance(Comprehensive3DSRStorage, "SR", nowhere, report.study_instance_uid, sources, context)
     attributes = carried(probe)
     same = (claim.study_uid, str(claim.number), digest, attributes, str(origin.identity_checked))
-    sr = _ids("sr", Comprehensive3DSRStorage, same, sr_number)
+    sr = _ids("sr", origin.sr_class, same, sr_number)
     sc = _ids("sc", SecondaryCaptureImageStorage, same, sc_number)
     return replace(context, sr=sr, sc=sc), attributes
 
@@ -151,12 +152,18 @@ def _encoded(dataset: Dataset) -> bytes:
 
 
 def make(
-    report: Report, pictures: Pictures, sources: Sequence[Dataset], context: ResultContext, *, notice: bool
+    report: Report,
+    pictures: Pictures,
+    sources: Sequence[Dataset],
+    context: ResultContext,
+    *,
+    notice: bool,
+    sr_class: str = Comprehensive3DSRStorage,
 ) -> list[Result]:
     """The objects of a report, in the order of their delivery; a rejected study has a ``notice`` or nothing."""
     if report.status is Status.REPORTED:
         return [
-            Result(kind="sr", dataset=structured_report(report, sources, context)),
+            Result(kind="sr", dataset=structured_report(report, sources, context, sr_class)),
             Result(kind="sc", dataset=secondary_capture(report, pictures, sources, context)),
         ]
     if notice:

@@ -19,11 +19,12 @@ from cauda.pipeline import words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.report_json import from_json, to_json
+from cauda.pipeline.results.structured_report import SR_CLASSES
 from cauda.pipeline.source import SourceImage
 from cauda.worker import results
 from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.changes import change_text, changes
-from cauda.worker.dimse import can_query
+from cauda.worker.dimse import Abilities, abilities
 from cauda.worker.images import headers, source_images
 from cauda.worker.post import Post
 
@@ -69,12 +70,15 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     ended = outcome(claim, report)
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
     phantom = any(is_phantom(image.header) for image in images)
+    archives = _archives(post, report, phantom=phantom)
     origin = results.Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
         tracking_uids=canal,
         quality_tracking_uid=quality,
-        identity_checked=_will_be_checked(post, research=results.is_research(report), phantom=phantom),
+        # CLINICAL.md 25: whoever cannot be asked whose study it is gets a page that says so
+        identity_checked=bool(archives) and all(one is None or one.can_find for one in archives),
+        sr_class=sr_class(archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
     if before is not None and not _differences(post, before, report, carried):
@@ -86,7 +90,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         context = results.with_previous(context, published.made, change)
     notice = post.settings.grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
     going_on()
-    made = results.make(report, analysis.pictures, sources, context, notice=notice)
+    made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class)
     stored = tuple(_put(post, claim, one) for one in made)
     return replace(
         ended,
@@ -144,18 +148,22 @@ def _tracking_uids(conn: Connection, study_uid: str) -> tuple[dict[Level, str], 
     return {level: tracked(level.value, "canal") for level in Level}, tracked("all", "quality")
 
 
-def _will_be_checked(post: Post, *, research: bool, phantom: bool) -> bool:
-    """Whether every archive that gets the results can be asked whose study it is (CLINICAL.md 25)."""
-    delivery = post.settings.delivery
-    parked = {
-        one.name: one.parked for one in addressees(post.settings.destinations, research=research, phantom=phantom)
-    }
-    archives = [one for one in post.settings.destinations if one.kind == "dimse"]
-    return bool(archives) and all(
-        can_query(one, one.calling_aet or post.settings.node.aet, timeout_s=delivery.network_timeout_s) is not False
-        for one in archives
-        if parked[one.name] is None
-    )
+def _archives(post: Post, report: Report, *, phantom: bool) -> list[Abilities | None]:
+    """What the archives that get the results can do; None for one that is not there, or gets nothing for now."""
+    wanted = addressees(post.settings.destinations, research=results.is_research(report), phantom=phantom)
+    parked = {one.name: one.parked for one in wanted}
+    node, timeout_s = post.settings.node.aet, post.settings.delivery.network_timeout_s
+    return [
+        abilities(one, one.calling_aet or node, SR_CLASSES, timeout_s=timeout_s) if parked[one.name] is None else None
+        for one in post.settings.destinations
+        if one.kind == "dimse"
+    ]
+
+
+def sr_class(archives: Sequence[Abilities | None]) -> str:
+    """The best SR class that every archive takes which takes any (CLINICAL.md 27); the best of all when none does."""
+    taking = [one.sop_classes for one in archives if one is not None and one.sop_classes]
+    return next((str(name) for name in SR_CLASSES if all(name in taken for taken in taking)), str(SR_CLASSES[0]))
 
 
 def _put(post: Post, claim: Claim, one: results.Result) -> Made:

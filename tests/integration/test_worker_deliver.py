@@ -152,6 +152,16 @@ def test_sop_class_not_taken_is_refused_in_words(tmp_path: Path) -> None:
         assert "SOP class not accepted: Comprehensive 3D SR" in at.rows("delivery")[0]["reason_text"]
 
 
+@pytest.mark.parametrize("best", ["1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.88.22"])
+def test_an_archive_of_older_sr_classes_gets_the_best_it_takes(tmp_path: Path, best: str) -> None:
+    with archive(classes=(best, "1.2.840.10008.5.1.4.1.1.7")) as peer:
+        at = settled(tmp_path, peer)
+        peer.knows(graded(at)[0])
+        deliver_all(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+        assert at.rows("result")[0]["sop_class_uid"] == best
+
+
 def test_an_archive_without_the_study_is_waited_for(tmp_path: Path) -> None:
     with archive() as peer:
         at = settled(tmp_path, peer)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cauda.worker.dimse import Meaning, meaning
+from cauda.worker.dimse import Abilities, Meaning, meaning
+from cauda.worker.revision import sr_class
+
+ROOT = "1.2.840.10008.5.1.4.1.1.88"
 
 
 @pytest.mark.parametrize(
@@ -17,3 +20,24 @@ from cauda.worker.dimse import Meaning, meaning
 )
 def test_each_status_has_one_meaning(statuses: tuple[int, ...], expected: Meaning) -> None:
     assert {meaning(status) for status in statuses} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ([], "34"),
+        ([None], "34"),
+        ([("34", "33", "22")], "34"),
+        ([("33", "22")], "33"),
+        ([("34", "33"), ("33", "22")], "33"),
+        ([("22",), None], "22"),
+        ([(), ("33",)], "33"),
+        ([("34",), ("22",)], "34"),
+    ],
+)
+def test_the_best_sr_class_that_all_take(taken: list[tuple[str, ...] | None], expected: str) -> None:
+    archives = [
+        one if one is None else Abilities(can_find=True, sop_classes=frozenset(f"{ROOT}.{end}" for end in one))
+        for one in taken
+    ]
+    assert sr_class(archives) == f"{ROOT}.{expected}"
