@@ -72,3 +72,9 @@ def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_places_where_changes_belong_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for place in re.findall(r"`((?:core|pipeline|models|worker|listener|deploy|tests)/[\w/.*]*)`", text):
+        assert list(ROOT.glob(place.rstrip("/"))), place
