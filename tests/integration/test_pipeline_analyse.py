@@ -45,7 +45,8 @@ def _points_are_true(report: Report, spine: Spine = SPINE, shift: Sequence[float
 
 
 def test_every_level_is_named_placed_and_graded() -> None:
-    analysis = _analyse(study(SPINE))
+    images = study(SPINE)
+    analysis = _analyse(images)
     report = analysis.report
     assert report.status is Status.REPORTED
     assert report.level_doubt is None
@@ -56,7 +57,10 @@ def test_every_level_is_named_placed_and_graded() -> None:
         assert finding.axial is not None
         block = 1 + 5 * (4 - number)  # instance numbers of the disc's block
         assert int(finding.axial.sop_instance_uid.rsplit(".", 1)[1]) in range(block, block + 5)
-        assert finding.axial.center_px == pytest.approx((80, 90), abs=1.5)
+        header = next(i.header for i in images if i.header.SOPInstanceUID == finding.axial.sop_instance_uid)
+        directions = np.array(header.ImageOrientationPatient).reshape(2, 3)
+        x, y, z = header.ImagePositionPatient + np.array(finding.axial.center_px) @ directions  # 1 mm pixels
+        assert (x, y) == pytest.approx((SPINE.x, SPINE.canal_y(z)), abs=1.5)
     assert set(analysis.pictures.tiles) == set(Level)
     assert analysis.pictures.sagittal is not None
 
