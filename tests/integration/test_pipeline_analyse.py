@@ -60,7 +60,7 @@ def test_every_level_is_named_placed_and_graded() -> None:
         header = next(i.header for i in images if i.header.SOPInstanceUID == finding.axial.sop_instance_uid)
         directions = np.array(header.ImageOrientationPatient).reshape(2, 3)
         x, y, z = header.ImagePositionPatient + np.array(finding.axial.center_px) @ directions  # 1 mm pixels
-        assert (x, y) == pytest.approx((SPINE.x, SPINE.canal_y(z)), abs=1.5)
+        assert (x, y) == pytest.approx((SPINE.x, float(SPINE.canal_y(z))), abs=1.5)
     assert set(analysis.pictures.tiles) == set(Level)
     assert analysis.pictures.sagittal is not None
 
