@@ -18,7 +18,7 @@ from cauda.pipeline.levels import Levels
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.placing import Placed, place
-from cauda.pipeline.series import Series, preference, series, what_was_found
+from cauda.pipeline.series import MIN_SLICES, Series, preference, series, what_was_found
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.volume import series_volumes
 
@@ -159,12 +159,25 @@ def _check_study(images: Sequence[SourceImage], found: Sequence[Series], options
         broken = any(len(image.header) == 0 or "SOPInstanceUID" not in image.header for image in images)
         reason = Reason.UNDECODABLE if broken else Reason.NO_MR_IMAGES
         raise Rejected(reason, f"{reason.text}; needed: axial and sagittal T2 of the lumbar spine")
+    if len(images) < MIN_SLICES and not _any_readable(found):
+        raise Rejected(Reason.UNDECODABLE, f"{Reason.UNDECODABLE.text}; found: {what_was_found(found)}")
     if excluded := exclusions.study_exclusion([one.header for one in found], options.denied_exams):
         raise Rejected(*excluded)
     if not _wanted(found, SeriesRole.AXIAL_T2):
         few = any(one.reason is Reason.TOO_FEW_SLICES and one.role is SeriesRole.AXIAL_T2 for one in found)
         reason = Reason.TOO_FEW_SLICES if few else Reason.NO_AXIAL_T2
         raise Rejected(reason, f"{reason.text}; found: {what_was_found(found)}; needed: axial T2 of the lumbar spine")
+
+
+def _any_readable(found: Sequence[Series]) -> bool:
+    """Whether a handful of images is a handful of images: truncated files may read as empty without an error."""
+    for one in found:
+        try:
+            if not one.frames or series_volumes(one.frames):
+                return True
+        except Rejected:
+            continue
+    return False
 
 
 def _wanted(found: Sequence[Series], role: SeriesRole) -> list[Series]:

@@ -105,7 +105,27 @@ def slice_image(
     start, across, along = (np.asarray(v, dtype=np.float64) for v in (origin, right, down))
     rows, cols = np.mgrid[: shape[0], : shape[1]]
     points = start + cols[..., None] * spacing[1] * across + rows[..., None] * spacing[0] * along
-    pixels = spine.grey(points).clip(0, 4095).astype(np.uint16)
+    return pixel_image(
+        spine.grey(points), origin=origin, right=right, down=down, uid=uid, series=series, number=number,
+        spacing=spacing, **tags,
+    )  # fmt: skip
+
+
+def pixel_image(
+    grey: F32 | F64,
+    *,
+    origin: Sequence[float] | F64,
+    right: Sequence[float] | F64,
+    down: Sequence[float] | F64,
+    uid: str,
+    series: str,
+    number: int,
+    spacing: tuple[float, float],
+    **tags: Any,
+) -> SourceImage:
+    """Grey values (H, W) as one classic MR image."""
+    shape = grey.shape
+    pixels = grey.clip(0, 4095).astype(np.uint16)
     dataset = Dataset()
     attributes: dict[str, Any] = {
         "SOPClassUID": MR, "SOPInstanceUID": uid, "SeriesInstanceUID": series, "StudyInstanceUID": "1.2.3",

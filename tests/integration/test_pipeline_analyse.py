@@ -140,7 +140,7 @@ def test_stacks_in_the_other_direction_change_nothing(turned: dict[str, bool]) -
 
 def test_series_that_need_the_picture_to_be_told_apart() -> None:
     """No timing, no words: T1 and T2 sagittals are told apart by the canal, an axial T1 is not graded."""
-    nameless = {"EchoTime": None, "RepetitionTime": None, "SeriesDescription": None}
+    nameless: dict[str, Any] = {"EchoTime": None, "RepetitionTime": None, "SeriesDescription": None}
     images = [*study(SPINE, **nameless)]
     report = _analyse(images).report
     roles = {use.series_instance_uid: use.role for use in report.series}
