@@ -29,6 +29,7 @@ class Archive:
     comment: str = ""
     studies: dict[str, Dataset] = field(default_factory=dict)  # what C-FIND finds at STUDY level
     holds: dict[str, str] = field(default_factory=dict)  # SOP UID -> Study UID, for IMAGE level
+    also: Dataset | None = None  # a second match for every study
     find_status: int = 0x0000
     attempts: int = 0
     syntaxes: list[str] = field(default_factory=list)
@@ -92,6 +93,8 @@ class Archive:
                 yield 0xFF00, match
         elif question.StudyInstanceUID in self.studies:
             yield 0xFF00, self.studies[question.StudyInstanceUID]
+            if self.also is not None:
+                yield 0xFF00, self.also
 
 
 @contextmanager

@@ -124,11 +124,6 @@ def _character_set(match: Dataset) -> str:
     return value if isinstance(value, str) else "\\".join(value)
 
 
-def says_otherwise(kept: Mapping[str, str] | None, archive: Mapping[str, str]) -> bool:
-    """Whether the archive now says other than what a revision was already made with."""
-    return kept is None or any(kept.get(keyword) != value for keyword, value in archive.items())
-
-
 def sample(sop_uids: Sequence[str]) -> str | None:
     """The image to ask for: any will do, always the same."""
     return min(sop_uids, default=None)

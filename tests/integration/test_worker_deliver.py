@@ -241,6 +241,23 @@ def test_demographics_from_the_archive_make_a_new_revision_and_go_out(tmp_path: 
         assert deliver_all(at) == 0
 
 
+def test_an_archive_that_is_at_odds_with_itself_is_left_to_a_person(tmp_path: Path) -> None:
+    """No reissue after reissue, each as wrong as the one before."""
+    with archive() as peer:
+        at = settled(tmp_path, peer, options="?demographics=archive")
+        images = graded(at)
+        peer.knows(images[0], PatientID="SECOND")
+        peer.also = peer.studies[images[0].StudyInstanceUID]
+        peer.knows(images[0], PatientID="FIRST")
+        for _ in range(5):
+            deliver_all(at)
+            grade_next(at.post())
+            at.clock[0] += 900
+        assert at.states("revision") == ["reported", "reported"]
+        assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
+        assert peer.attempts == 0
+
+
 def _file(dataset: bytes) -> bytes:
     """A C-STORE data set in Explicit VR as a file."""
     meta = builders.part10(builders.mr_study(0)[0])

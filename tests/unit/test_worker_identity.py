@@ -8,7 +8,7 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import ImplicitVRLittleEndian
 
-from cauda.worker.identity import Check, Verdict, differences, says_otherwise, stated
+from cauda.worker.identity import Check, Verdict, differences, stated
 
 
 def attributes(**values: str) -> Dataset:
@@ -58,13 +58,6 @@ def test_plain_text_brings_no_character_set_of_its_own() -> None:
     assert stated(_over_the_wire(match)) == {
         "StudyInstanceUID": "1.2.3", "PatientID": "P1", "IssuerOfPatientID": "H", "AccessionNumber": "A1"
     }  # fmt: skip
-
-
-def test_a_result_made_with_the_archives_values_is_not_made_again() -> None:
-    archive = {"PatientID": "P2", "PatientName": "A^B"}
-    assert says_otherwise(None, archive)
-    assert says_otherwise({"PatientID": "P1", "PatientName": "A^B"}, archive)
-    assert not says_otherwise(archive | {"StudyID": "1"}, archive)
 
 
 def test_a_check_does_not_print_the_archives_values() -> None:
