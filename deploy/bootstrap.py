@@ -13,6 +13,7 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
+from cauda.models import manifest
 
 STARTER = "starter"
 NO_BUNDLE = "none"
@@ -24,7 +25,7 @@ UP_COMPLETENESS = {"after_release_s": 5.0, "quiet_s": 60.0, "hard_age_s": 600.0}
 def starter() -> Path | None:
     """The bundle that comes with Cauda, where this installation has it."""
     folder = Path(str(files("cauda.models"))) / "starter"
-    return folder if (folder / "bundle.toml").is_file() else None
+    return folder if (folder / manifest.NAME).is_file() else None
 
 
 def with_bundle(settings: Settings, *, default: str = NO_BUNDLE) -> Settings:
@@ -54,9 +55,8 @@ def fingerprint(settings: Settings) -> Fingerprint:
     """What makes a result beside its images; Misconfigured when the bundle is not what it says."""
     digest = None
     if settings.grading.bundle is not None:
-        from cauda.models.manifest import read_manifest
-
-        digest = read_manifest(settings.grading.bundle).digest
+        said, digest = manifest.read_manifest(settings.grading.bundle)
+        manifest.verify_files(settings.grading.bundle, said)
         wanted = settings.grading.bundle_digest
         if wanted is not None and wanted != digest:
             raise Misconfigured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,27 @@ def test_a_named_starter_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "starter", lambda: None)
     with pytest.raises(Misconfigured, match=r"grading\.bundle"):
         bootstrap.with_bundle(Settings.model_validate({"grading": {"bundle": "starter"}}))
+
+
+def test_a_bundle_is_verified_before_anything_starts(tmp_path: Path) -> None:
+    """One wrong byte, or another digest than the site wrote down, and nothing starts."""
+    (tmp_path / "weights").write_bytes(b"right")
+    (tmp_path / "bundle.toml").write_text(
+        'name = "b"\nversion = "1"\nclinical = false\nscale = "RSNA 3-grade"\nconditions = ["canal"]\nfooter = ""\n'
+        'intended_use = ""\nexclusions = ""\ntraining_data = []\ngrader = "logistic"\nlibraries = {}\nevaluation = {}\n'
+        f'[files]\nweights = "{hashlib.sha256(b"right").hexdigest()}"\n[backbone]\nname = "x"\nsize_px = 8\n'
+        "[preprocessing]\ncrop_mm = 64\ncrop_px = 128\nnoise_ssim_min = 0.8\nmax_distance = 9\nset_coverage = 0.9\n"
+        "uncertain_below = 0\n"
+    )
+    digest = hashlib.sha256((tmp_path / "bundle.toml").read_bytes()).hexdigest()
+
+    def fingerprint(wanted: str | None = None) -> str | None:
+        tree = {"grading": {"bundle": tmp_path, "bundle_digest": wanted}}
+        return bootstrap.fingerprint(Settings.model_validate(tree)).bundle_digest
+
+    assert fingerprint() == fingerprint(digest) == digest
+    with pytest.raises(Misconfigured, match=r"grading\.bundle_digest"):
+        fingerprint("0" * 64)
+    (tmp_path / "weights").write_bytes(b"wrong")
+    with pytest.raises(Misconfigured, match="weights"):
+        fingerprint()
