@@ -17,7 +17,7 @@ _SERIES_TEXT = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSeque
 _STUDY_TEXT = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
 
 # Not detected, so that the reader is told once (CLINICAL.md 7).
-NOT_DETECTED = "Not detected: metal artefact, laminectomy or fusion, fracture, mass, scoliosis."
+NOT_DETECTED = "Not detected: metal artefact, laminectomy or fusion, fracture, mass, scoliosis, level of the conus."
 
 
 def series_text(header: Dataset) -> str:

@@ -13,6 +13,8 @@ from cauda.pipeline.axial import AxialSlice
 from cauda.pipeline.crop import graded_crop, native_cutout, patch
 from cauda.pipeline.parts import Parts, Preprocessing
 
+BESIDE = 4  # slices to either side that say how well neighbours usually fit
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Look:
@@ -36,27 +38,37 @@ class Graded:
 def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look]:
     """The level's slices, nearest first, cut and measured."""
     made = parts.preprocessing
-    ordered = sorted(slices, key=lambda one: one.index)
-    crops = [graded_crop(one.volume, one.index, one.center_mm, made.crop_mm, made.crop_px) for one in ordered]
-    fits = quality.continuity(crops)
-    usual = quality.median(fits)
-    found = [
+    fits, usual = _continuity(slices[0], made)
+    return [
         Look(
             level=level,
             slice=one,
-            crop=crop,
+            crop=(crop := graded_crop(one.volume, one.index, one.center_mm, made.crop_mm, made.crop_px)),
             quality=quality.assess(
                 crop,
                 native_cutout(one.volume, one.index, one.center_mm, made.crop_mm),
-                fit,
+                fits.get(one.index),
                 usual,
                 parts.templates.get(level),
                 made.noise_ssim_min,
             ),
         )
-        for one, crop, fit in zip(ordered, crops, fits, strict=True)
+        for one in sorted(slices, key=lambda one: abs(one.distance_mm))
     ]
-    return sorted(found, key=lambda look: abs(look.slice.distance_mm))
+
+
+def _continuity(nearest: AxialSlice, made: Preprocessing) -> tuple[dict[int, float | None], float | None]:
+    """How well each slice round the level fits its neighbours in the block, and what is usual there."""
+    volume = nearest.volume
+    first, last = max(0, nearest.index - BESIDE), min(len(volume.pixels), nearest.index + BESIDE + 1)
+    indices = range(first, last)
+    through = volume.affine[:3, 2] / max(float(np.linalg.norm(volume.affine[:3, 2])), 1e-6)
+    crops = []
+    for index in indices:
+        x, y, z = np.asarray(nearest.center_mm) + (index - nearest.index) * volume.spacing_mm[2] * through
+        crops.append(graded_crop(volume, index, (float(x), float(y), float(z)), made.crop_mm, made.crop_px // 2))
+    fits = quality.continuity(crops)
+    return dict(zip(indices, fits, strict=True)), quality.median(fits)
 
 
 def graded(found: Sequence[Look], parts: Parts) -> list[Graded]:

@@ -18,7 +18,7 @@ from cauda.core.domain import F32, Quality, Reason
 CONTINUITY_MIN = 0.15  # between smoothed neighbours 3-5 mm apart; anatomy that moves on stays well above
 CONTINUITY_SHARE = 0.5  # of what is usual in the block
 _DENOISE_PX = 0.7
-_SMOOTH_PX = 2.0  # continuity looks at shapes, not at grain
+_SMOOTH_PX = 1.0  # continuity looks at shapes, not at grain
 
 
 def noise_ssim(native: F32) -> float:

@@ -166,14 +166,15 @@ def _mask_volumes(realdata: Path) -> dict[str, Volume]:
 
 
 def test_levels_of_real_anatomy_are_counted_from_the_lowest_disc(realdata: Path) -> None:
-    """Truth: disc centres from the middle mask slice by plain labelling, sorted by height."""
+    """Truth: disc centres from the middle 10 mm of the mask by plain labelling, sorted by height."""
     checked = right = doubted = 0
     for volume in _mask_volumes(realdata).values():
         levels = locate(volume, _MaskLocaliser())
         if levels is None or levels.doubt is not None:
             doubted += 1
             continue
-        middle = volume.pixels[len(volume.pixels) // 2] == 2
+        half = len(volume.pixels) // 2
+        middle = (volume.pixels[half - 2 : half + 3] == 2).any(axis=0)
         labels, count = ndimage.label(ndimage.binary_closing(middle, iterations=6))  # a disc may be in pieces
         if count < 5:
             continue  # scoliosis: the middle slice leaves the spine
