@@ -240,14 +240,20 @@ def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tu
         if not final.exists():
             with open_synced(part) as fd:
                 _write_all(fd, content)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, FileNotFoundError):  # somebody else's is there, and ours was cleared away
                 os.link(part, final)
-            part.unlink()
+        remove_parts(folder, sop_uid)
         fsync_folder(folder)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(error) from error
     return final, sha256(final)
+
+
+def remove_parts(folder: Path, name: str) -> None:
+    """Clear away what killed processes left behind while they wrote a file of this name, which is there now."""
+    for part in folder.glob(f"{name}.*{_PART}"):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.spool import fsync_folder, make_folder, open_synced
+from cauda.core.spool import fsync_folder, make_folder, open_synced, remove_parts
 
 
 def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:
@@ -33,6 +33,7 @@ def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:
         finally:
             with suppress(OSError):
                 part.unlink()
+        remove_parts(folder, f".{sop_uid}")
         fsync_folder(folder)
         if there and final.read_bytes() != content:
             raise Rejected(Reason.DESTINATION_REFUSED, f"another object lies there as {final.name}")

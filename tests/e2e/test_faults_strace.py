@@ -1,0 +1,141 @@
+"""The kernel's own record: each image is on disk, under its final name, before its C-STORE response leaves."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from builders import mr_study
+from harness import Sender, node, prepared
+from peers import program, until
+
+pytestmark = pytest.mark.peers
+
+TRACED = "fdatasync,fsync,rename,renameat,renameat2,sendto,write,openat,close"
+_CALL = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
+_RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<call>\w+) resumed>(?P<rest>.*)$")
+
+
+@dataclass
+class Landing:
+    """What has been done, in the order of completion, for the image that is being received."""
+
+    opened: str = ""
+    done: list[str] = field(default_factory=list)
+
+
+def responses_after_syncs(lines: Iterable[str], port: int) -> int:
+    """How many C-STORE responses were sent over one association, one image after the other.
+
+    AssertionError where a response was begun before its image's data sync, rename and folder sync had all returned
+    successfully and in this order. Understands ``strace -f -y`` with calls that were interrupted.
+    """
+    pending: dict[str, tuple[str, str]] = {}
+    landing = Landing()
+    responses = 0
+    for line in lines:
+        if resumed := _RESUMED.match(line):
+            call, arguments = pending.pop(resumed["pid"], ("", ""))
+            if call:
+                _completed(landing, call, arguments + resumed["rest"])
+            continue
+        entered = _CALL.match(line)
+        if entered is None:
+            continue
+        call, arguments = entered["call"], entered["arguments"]
+        # P-DATA-TF is PDU type 04 (PS3.8 9.3.5); what leaves counts when it begins, what syncs when it is done
+        if call in {"sendto", "write"} and re.match(rf'\d+<TCP[^"]*:{port}->[^"]*>, "\\4\\0', arguments):
+            assert landing.done == ["data", "name", "folder"], f"response {responses + 1} after only {landing.done}"
+            landing = Landing()
+            responses += 1
+        if arguments.endswith("<unfinished ...>"):
+            pending[entered["pid"]] = (call, arguments.removesuffix("<unfinished ...>").rstrip())
+        else:
+            _completed(landing, call, arguments)
+    return responses
+
+
+def _completed(landing: Landing, call: str, arguments: str) -> None:
+    if not re.search(r"\)\s*= \d+", arguments):
+        return  # it failed
+    if call == "openat" and (part := re.search(r'"([^"]+\.part)", [^"]*O_CREAT', arguments)):
+        landing.opened, landing.done = part[1], []
+    elif not landing.opened:
+        return
+    elif call == "fdatasync" and f"<{landing.opened}>" in arguments:
+        landing.done.append("data")
+    elif call.startswith("rename") and f'"{landing.opened}"' in arguments and '.dcm"' in arguments:
+        landing.done.append("name")
+    elif call == "fsync" and f"<{landing.opened.rpartition('/')[0]}>" in arguments:
+        landing.done.append("folder")
+
+
+def _record(tmp_path: Path, name: str, launch: tuple[str, ...]) -> tuple[list[str], int, int]:
+    """The calls of a listener that receives one study; with the port and the number of its images."""
+    record = tmp_path / f"{name}.strace"
+    strace = (program("strace"), "-f", "-y", "-yy", "-s", "8", "-e", f"trace={TRACED}", "-o", str(record))
+    study = prepared(mr_study(name))
+    with node(tmp_path / name, command=("listen",), under=strace, launch=launch) as listener:
+        sender = Sender(listener.port)
+        assert sender.attempt(study)
+        ended = "association_ended"
+        until(lambda: listener.said(ended), 20, "the listener saw the end")
+        listener.stop()
+        return record.read_text().splitlines(), listener.port, len(study)
+
+
+LAUNCH = (sys.executable, "-P", "-m", "cauda.deploy")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int, int]:
+    """One record for all."""
+    return _record(tmp_path_factory.mktemp("strace"), "plain", LAUNCH)
+
+
+def test_every_response_leaves_after_its_image_is_durable(recorded: tuple[list[str], int, int]) -> None:
+    lines, port, images = recorded
+    assert responses_after_syncs(lines, port) == images
+
+
+def _without(call: str, place: str) -> Callable[[list[str]], list[str]]:
+    def change(lines: list[str]) -> list[str]:
+        """The third such line taken out, and the end of an interrupted one with it."""
+        found = [i for i, line in enumerate(lines) if f" {call}(" in line and re.search(place, line)]
+        at = found[2]
+        pid = lines[at].split(" ", 1)[0]
+        drop = {at}
+        if "<unfinished" in lines[at]:
+            drop.add(next(i for i in range(at, len(lines)) if lines[i].startswith(f"{pid} ") and "resumed" in lines[i]))
+        return [line for i, line in enumerate(lines) if i not in drop]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [("fdatasync", r"\.part>"), ("rename", r'\.dcm"'), ("fsync", r"/arrivals/[0-9a-f]+>")],
+    ids=["no data sync", "no rename", "no folder sync"],
+)
+def test_a_record_in_which_one_call_is_missing_does_not_pass(
+    recorded: tuple[list[str], int, int], call: str, place: str
+) -> None:
+    """The control: the check sees what it is there to see."""
+    lines, port, _ = recorded
+    if call == "rename":
+        call = next(c for c in ("rename", "renameat2", "renameat") if any(f" {c}(" in line for line in lines))
+    with pytest.raises(AssertionError, match="after only"):
+        responses_after_syncs(_without(call, place)(lines), port)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_a_listener_that_really_does_not_sync_does_not_pass(tmp_path: Path, call: str) -> None:
+    """The control on a real process: the same listener with one call made to do nothing."""
+    broken = f"import os, sys; os.{call} = lambda fd: None; from cauda.deploy.cli import main; sys.exit(main())"
+    lines, port, _ = _record(tmp_path, call, (sys.executable, "-P", "-c", broken))
+    with pytest.raises(AssertionError, match="after only"):
+        responses_after_syncs(lines, port)
