@@ -1,0 +1,105 @@
+"""Axial crops with their grades, as a grader is trained on them; contrast and faults vary freely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cauda.core.domain import F32, F64, Level
+from cauda.models.phantom.grading import measure
+from cauda.models.phantom.imaging import Plane, Sequence, Spoil, picture, section, tissue_signal
+from cauda.models.phantom.spine import Spine, sample_spine
+from cauda.models.phantom.tissue import Tissue
+
+_RIGHT_HANDED = np.array([1.0, 0.0, 0.0])  # crops show the patient's right on the left: columns run to the left side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Crops:
+    """N crops in 0..1 with what is true of the slice they show."""
+
+    pixels: F32  # (N, P, P)
+    levels: tuple[Level, ...]
+    rsna: NDArray[np.int64]  # (N,) 0 Normal/Mild, 1 Moderate, 2 Severe
+    csf_share: F64  # (N,)
+    spine: NDArray[np.int64]  # (N,) whose it is: splits keep a spine together
+
+
+def crops(seed: int, spines: int, *, mm: float = 64.0, px: int = 128, balanced: bool = True) -> Crops:
+    """Five crops (one a level) of each of ``spines`` spines, seeds ``seed`` .. ``seed + spines - 1``."""
+    found = [(_crop(one, level, mm, px), level, n) for n in range(spines)
+             for one in (sample_spine(seed + n, balanced=balanced),) for level in Level]  # fmt: skip
+    return Crops(
+        pixels=np.stack([image for (image, _, _), _, _ in found]),
+        levels=tuple(level for _, level, _ in found),
+        rsna=np.array([grade for (_, grade, _), _, _ in found]),
+        csf_share=np.array([share for (_, _, share), _, _ in found]),
+        spine=np.array([seed + n for _, _, n in found]),
+    )
+
+
+def contrast(draw: np.random.Generator) -> F64:
+    """T2-weighted signal by label of some scanner that never was."""
+    sequence = Sequence(tr=float(draw.uniform(2500, 5500)), te=float(draw.uniform(75, 125)))
+    signal = tissue_signal(sequence, float(draw.uniform(0, 0.9)))
+    signal = signal * np.exp(draw.normal(0, 0.16, len(Tissue)))
+    signal[[Tissue.FAT, Tissue.EPIDURAL_FAT]] *= draw.uniform(0.75, 1.2) if draw.random() < 0.85 else 0.2
+    signal[Tissue.ROOT] = signal[Tissue.CSF] * draw.uniform(0.22, 0.5)
+    signal[Tissue.CORD] = signal[Tissue.CSF] * draw.uniform(0.3, 0.55)
+    return signal
+
+
+def _crop(spine: Spine, level: Level, mm: float, px: int) -> tuple[F32, int, float]:
+    draw = np.random.default_rng([spine.seed, list(Level).index(level)])
+    plane = _plane(spine, level, mm, px, draw)
+    spoil = Spoil(
+        noise=float(draw.uniform(0.005, 0.06)),
+        blur_mm=float(draw.uniform(0.2, 0.75)),
+        bias=float(draw.uniform(0, 0.7)),
+        texture=float(draw.uniform(0.03, 0.2)),
+    )
+    image = picture(spine, plane, contrast(draw), draw, spoil)
+    found = measure(section(spine, plane, parts=1)[0], plane.pixel_mm)
+    image = image ** np.float32(np.exp(draw.normal(0, 0.12)))
+    if draw.random() < 0.5:  # the canal is as good mirrored, and one-sided causes must not mean one side
+        image = image[:, ::-1]
+    low, high = np.percentile(image, (1.0, 99.5))
+    scaled = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
+    return np.ascontiguousarray(scaled, np.float32), found.rsna, found.csf_share
+
+
+def _plane(spine: Spine, level: Level, mm: float, px: int, draw: np.random.Generator) -> Plane:
+    """An oblique slice near the disc, its centre within some millimetres of the canal's."""
+    s = spine.level_s(level) + float(draw.normal(0, 1.8))
+    centre = np.asarray(spine.place(s, *np.clip(draw.normal(0, 1.6, 2), -4, 4)))
+    normal = np.asarray(spine.normal(level))
+    tilt = np.radians(draw.normal(0, 5))
+    back = np.asarray(spine.place(s, v=1.0)) - np.asarray(spine.place(s))
+    down = np.cos(tilt) * back + np.sin(tilt) * normal
+    turn = np.radians(draw.normal(0, 4))
+    across = np.cos(turn) * _RIGHT_HANDED + np.sin(turn) * down
+    down = down - across * (down @ across)
+    down = down / np.linalg.norm(down)
+    step = mm / px
+    half = (px - 1) / 2 * step
+    return Plane(
+        corner=centre - half * across - half * down,
+        along_row=across,
+        along_column=down,
+        pixel_mm=step,
+        rows=px,
+        columns=px,
+        thickness_mm=float(draw.uniform(3.0, 4.5)),
+    )
+
+
+def bright_fraction(pixels: F32, *, mm: float = 64.0, radius_mm: float = 8.0) -> F64:
+    """The baseline of PHANTOM.md: how much of the disc around the centre is bright; low means narrow. (N,)."""
+    count, size, _ = pixels.shape
+    at = (np.arange(size) - (size - 1) / 2) * mm / size
+    near = at[:, None] ** 2 + at[None, :] ** 2 <= radius_mm**2
+    smooth = np.stack([ndimage.gaussian_filter(one, 0.7) for one in pixels]) if count else pixels
+    return np.asarray((smooth[:, near] > 0.6).mean(axis=1), dtype=np.float64)

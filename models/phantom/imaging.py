@@ -1,0 +1,132 @@
+"""Magnetic resonance pictures of a label map: thick oblique slices, spin-echo signal, and what spoils it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from cauda.core.domain import F32, F64
+from cauda.models.phantom.spine import Spine
+from cauda.models.phantom.tissue import Labels, Tissue, labels, noise
+
+# T1 ms, T2 ms (fat's lengthened as fast spin echo shows it), proton density; about 1.5 T
+_PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
+    Tissue.AIR: (1000, 1, 0.0),
+    Tissue.FAT: (260, 120, 0.85),
+    Tissue.MUSCLE: (950, 40, 0.85),
+    Tissue.MARROW: (520, 78, 0.62),
+    Tissue.CORTEX: (800, 8, 0.12),
+    Tissue.NUCLEUS: (1150, 110, 0.85),
+    Tissue.ANNULUS: (950, 38, 0.6),
+    Tissue.ARCH: (520, 70, 0.5),
+    Tissue.FLAVUM: (850, 30, 0.45),
+    Tissue.EPIDURAL_FAT: (260, 120, 0.85),
+    Tissue.CSF: (3200, 1200, 1.0),
+    Tissue.ROOT: (1150, 70, 0.75),
+    Tissue.CORD: (900, 85, 0.8),
+    Tissue.VESSEL: (1200, 10, 0.2),
+    Tissue.LIGAMENT: (800, 8, 0.15),
+    Tissue.BOWEL: (900, 75, 0.75),
+    Tissue.SACRUM: (500, 80, 0.62),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """Contrast: repetition, echo and inversion time in milliseconds."""
+
+    tr: float
+    te: float
+    ti: float | None = None
+
+
+T1 = Sequence(tr=560, te=11)
+T2 = Sequence(tr=3600, te=102)
+STIR = Sequence(tr=4200, te=55, ti=150)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plane:
+    """One slice in the patient: corner (centre of the first pixel), directions of columns and rows, millimetres."""
+
+    corner: F64  # (3,)
+    along_row: F64  # (3,) unit: direction of increasing column
+    along_column: F64  # (3,) unit: direction of increasing row
+    pixel_mm: float
+    rows: int
+    columns: int
+    thickness_mm: float
+
+    @property
+    def normal(self) -> F64:
+        """Unit normal."""
+        return np.cross(self.along_row, self.along_column)
+
+    def points(self, offset_mm: float = 0.0) -> F64:
+        """Patient points (rows, columns, 3), moved along the normal."""
+        r, c = np.arange(self.rows) * self.pixel_mm, np.arange(self.columns) * self.pixel_mm
+        points: F64 = (
+            self.corner
+            + offset_mm * self.normal
+            + r[:, None, None] * self.along_column
+            + c[None, :, None] * self.along_row
+        )
+        return points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoil:
+    """How the picture departs from the ideal; zero is perfect."""
+
+    noise: float = 0.02  # deviation, of the brightest tissue
+    blur_mm: float = 0.35
+    bias: float = 0.25  # strength of the receive field's unevenness
+    texture: float = 0.08
+
+
+def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
+    """Spin-echo signal of every tissue, indexed by label."""
+    out = np.zeros(len(Tissue))
+    for tissue, (t1, t2, density) in _PROPERTIES.items():
+        t2_here = t2 * (1 - 0.6 * degeneration) if tissue is Tissue.NUCLEUS else t2
+        if sequence.ti is None:
+            recovered = 1 - np.exp(-sequence.tr / t1)
+        else:
+            recovered = abs(1 - 2 * np.exp(-sequence.ti / t1) + np.exp(-sequence.tr / t1))
+        out[tissue] = density * recovered * np.exp(-sequence.te / t2_here)
+    return out
+
+
+def section(spine: Spine, plane: Plane, parts: int = 3) -> list[Labels]:
+    """The label maps of ``parts`` sheets through a slice's thickness."""
+    offsets = (np.arange(parts) - (parts - 1) / 2) * plane.thickness_mm / parts
+    return [labels(spine, plane.points(offset)) for offset in offsets]
+
+
+def picture(spine: Spine, plane: Plane, signal: F64, draw: np.random.Generator, spoil: Spoil, parts: int = 3) -> F32:
+    """A slice (rows, columns), float32, about 0..1."""
+    return shown(spine, plane, section(spine, plane, parts), signal, draw, spoil)
+
+
+def shown(
+    spine: Spine, plane: Plane, sheets: list[Labels], signal: F64, draw: np.random.Generator, spoil: Spoil
+) -> F32:
+    """The picture of label maps that are there already."""
+    ideal = np.mean([signal[sheet] for sheet in sheets], axis=0)
+    points = plane.points()
+    middle = sheets[len(sheets) // 2]
+    grain = noise(spine.seed + 1, points, 6.0) + 0.7 * noise(spine.seed + 2, points, 2.5)
+    grainy = np.isin(
+        middle, (Tissue.MARROW, Tissue.MUSCLE, Tissue.FAT, Tissue.SACRUM, Tissue.ARCH, Tissue.BOWEL)
+    )  # fmt: skip
+    ideal = ideal * np.where(grainy, np.clip(1 + spoil.texture * grain, 0.3, 1.8), 1.0)
+    blurred = ndimage.gaussian_filter(ideal, spoil.blur_mm / plane.pixel_mm)
+    field = ndimage.zoom(draw.normal(0, 1, (4, 4)), (plane.rows / 4, plane.columns / 4), order=3, mode="nearest")
+    field = np.exp(spoil.bias * 0.5 * field[: plane.rows, : plane.columns])
+    top = max(float(np.percentile(blurred, 99.5)), 1e-6)
+    level = spoil.noise * top
+    real = blurred * field + draw.normal(0, level, blurred.shape)
+    magnitude: F32 = np.hypot(real, draw.normal(0, level, blurred.shape)).astype(np.float32)  # Rician
+    return magnitude / np.float32(top)

@@ -1,0 +1,156 @@
+"""Trains the embedding network on phantom crops end to end, then a calibrated classifier per level on its features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cauda.core.domain import F32, F64, Level
+from cauda.models import backbones, graders
+from cauda.models.backbones import Backbone, TimmEmbedder, prepared
+from cauda.models.graders import LevelGraders
+from cauda.models.phantom.crops import Crops, crops
+
+STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=128)
+_CHUNK = 25  # spines a process draws at a time
+_GRADES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and on what."""
+
+    spines: int = 1600
+    epochs: int = 14
+    batch: int = 48
+    rate: float = 2e-3
+    seed: int = 0
+    processes: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """What comes out."""
+
+    weights: dict[str, Tensor]
+    graders: LevelGraders
+    held_out: Crops
+    probabilities: F64  # (N, 3) of the held-out crops
+    templates: dict[Level, F32]
+    distances: F64  # (N,) of the held-out crops
+
+
+def drawn(cache: Path, first: int, spines: int, *, processes: int, say: Callable[[str], None]) -> Crops:
+    """Crops of ``spines`` spines from seed ``first``; chunks that are in ``cache`` already are not drawn again."""
+    cache.mkdir(parents=True, exist_ok=True)
+    starts = list(range(first, first + spines, _CHUNK))
+    missing = [s for s in starts if not (cache / f"{s}.npz").exists()]
+    with ProcessPoolExecutor(processes) as pool:
+        for done, (start, chunk) in enumerate(zip(missing, pool.map(_draw, missing), strict=True), 1):
+            path = cache / f"{start}.npz"
+            np.savez(
+                path.with_suffix(".part.npz"), pixels=np.round(chunk.pixels * 255).astype(np.uint8), rsna=chunk.rsna,
+                share=chunk.csf_share, spine=chunk.spine,
+                levels=np.array([list(Level).index(level) for level in chunk.levels]),
+            )  # fmt: skip
+            path.with_suffix(".part.npz").rename(path)
+            if done % 8 == 0:
+                say(f"phantom crops: {done * _CHUNK * 5} drawn")
+    found = [dict(np.load(cache / f"{s}.npz")) for s in starts]
+    joined = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
+    return Crops(
+        pixels=joined["pixels"].astype(np.float32) / np.float32(255),
+        levels=tuple(list(Level)[i] for i in joined["levels"]),
+        rsna=joined["rsna"],
+        csf_share=joined["share"],
+        spine=joined["spine"],
+    )
+
+
+def _draw(start: int) -> Crops:
+    return crops(start, _CHUNK)
+
+
+def train(cache: Path, plan: Plan, say: Callable[[str], None]) -> Trained:
+    """Draw, train, embed, fit, calibrate. One tenth of the spines calibrate, one tenth are held out."""
+    data = drawn(cache, 10_000, plan.spines, processes=plan.processes, say=say)
+    share = (data.spine * 2654435761 % 2**32) / 2**32  # a hash: the split keeps a spine together
+    fitted, calibrate, held = share < 0.8, (share >= 0.8) & (share < 0.9), share >= 0.9
+    weights = _network(data, fitted, plan, say)
+    embedder = TimmEmbedder(STARTER_BACKBONE, weights)
+    features = embedder.embed(data.pixels)
+    here = ~held
+    levels = np.array(data.levels)
+    fit = graders.fit(
+        "logistic", features[here], data.rsna[here], levels[here].tolist(), calibrate[here], scale=_GRADES
+    )
+    fit_levels = [Level(level) for level in levels[held].tolist()]
+    return Trained(
+        weights=weights,
+        graders=fit,
+        held_out=Crops(
+            pixels=data.pixels[held], levels=tuple(fit_levels), rsna=data.rsna[held], csf_share=data.csf_share[held],
+            spine=data.spine[held],
+        ),
+        probabilities=fit.predict_proba(features[held], fit_levels),
+        templates={
+            level: data.pixels[fitted & (levels == level) & (data.rsna == 0)].mean(axis=0) for level in Level
+        },
+        distances=fit.distance(features[held]),
+    )  # fmt: skip
+
+
+def _network(data: Crops, rows: NDArray[np.bool_], plan: Plan, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """The backbone's weights, trained with two heads: the grade, and the CSF's share of the sac."""
+    torch.manual_seed(plan.seed)
+    draw = np.random.default_rng(plan.seed)
+    net = backbones.create(STARTER_BACKBONE)
+    head = nn.Linear(backbones.features(net), _GRADES + 1)
+    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=plan.rate, weight_decay=0.02)
+    pixels, index = torch.from_numpy(data.pixels), np.flatnonzero(rows)
+    grade, share = torch.from_numpy(data.rsna), torch.from_numpy(data.csf_share).float()
+    counts = np.bincount(data.rsna[rows], minlength=_GRADES)
+    balance = torch.tensor((counts.sum() / (_GRADES * counts)) ** 0.5, dtype=torch.float32)
+    steps, step = plan.epochs * (len(index) // plan.batch), 0
+    for epoch in range(plan.epochs):
+        net.train()
+        total = 0.0
+        order = draw.permutation(index)
+        for start in range(0, len(order) - plan.batch + 1, plan.batch):
+            chosen = torch.from_numpy(order[start : start + plan.batch])
+            rate = plan.rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            x = prepared(_varied(pixels[chosen], draw), STARTER_BACKBONE)
+            out = head(functional.dropout(net(x), 0.2))
+            loss = functional.cross_entropy(out[:, :_GRADES], grade[chosen], weight=balance)
+            loss = loss + 4 * functional.mse_loss(out[:, _GRADES], share[chosen])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            step += 1
+            total += float(loss.detach())
+        say(f"grader: epoch {epoch + 1}/{plan.epochs}, loss {total * plan.batch / len(order):.3f}")
+    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _varied(x: Tensor, draw: np.random.Generator) -> Tensor:
+    """Small shifts, mirror images, contrast and grain, fresh at each look."""
+    shift = [int(v) for v in draw.integers(-4, 5, 2)]
+    x = torch.roll(x, shift, dims=(1, 2))
+    if draw.random() < 0.5:
+        x = x.flip(2)
+    gamma = torch.from_numpy(np.exp(draw.normal(0, 0.15, (len(x), 1, 1))).astype(np.float32))
+    grain = torch.from_numpy(draw.uniform(0, 0.04, (len(x), 1, 1)).astype(np.float32))
+    if draw.random() < 0.3:
+        x = functional.avg_pool2d(x[:, None], 3, 1, 1)[:, 0]
+    return (x.clamp_min(0) ** gamma + grain * torch.randn_like(x)).clamp(0, 1)
