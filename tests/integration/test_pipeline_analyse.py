@@ -287,23 +287,6 @@ def test_noise_withholds_the_grade_and_keeps_the_slice() -> None:
     assert all(finding.axial and finding.quality and not finding.quality.passed for finding in report.findings)
 
 
-def test_a_slice_that_fits_its_neighbours_badly_is_not_graded_and_the_neighbours_are() -> None:
-    """The middle slice of a block shows the anatomy 25 mm to the side: the patient moved."""
-    blocks = axial_block(SPINE, 2, start=11)
-    moved = axial_block(replace(SPINE, x=SPINE.x + 25, y=SPINE.y - 14), 2, start=11)[2]
-    moved.header.ImagePositionPatient = blocks[2].header.ImagePositionPatient
-    images = [
-        image for image in study(SPINE) if image.header.SOPInstanceUID not in {b.header.SOPInstanceUID for b in blocks}
-    ]
-    report = _analyse([*images, *blocks[:2], moved, *blocks[3:]]).report
-    assert _grades(report) == GRADES
-    finding = report.findings[2]
-    assert finding.axial is not None
-    assert finding.axial.sop_instance_uid != moved.header.SOPInstanceUID
-    alone = _analyse([*sagittal(SPINE), blocks[0], blocks[1], moved, blocks[3], blocks[4]]).report.findings[2]
-    assert alone.grade == "Normal/Mild"
-
-
 def _noisy(image: SourceImage, noise: np.random.Generator) -> Callable[[], Any]:
     def read() -> Any:
         whole = image.read()
