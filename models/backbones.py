@@ -77,8 +77,8 @@ class TimmEmbedder:
 
 
 def features(net: nn.Module) -> int:
-    """How many features a timm model pools to."""
-    count: Any = net.num_features
+    """How many features a timm model hands to its classifier; some widen after pooling."""
+    count: Any = getattr(net, "head_hidden_size", None) or net.num_features
     return int(count)
 
 
