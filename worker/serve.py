@@ -31,7 +31,8 @@ from cauda.worker.post import Post
 from cauda.worker.tick import Ear, Tick, Work
 
 _TICK_S = {True: 2.0, False: 0.5}  # with a broker others ring too
-_DEAF_AFTER_S = 60.0
+# Without a broker only the pool can be deaf: a child killed while it waited takes the lock of their pipe with it.
+_DEAF_AFTER_S = {True: 60.0, False: 10.0}
 _LOADING_S = 600.0  # a bundle that takes longer than this to load is not going to
 
 
@@ -186,7 +187,7 @@ def _tick(ledger: Ledger, settings: Settings, queue: str, bell: doorbell.Doorbel
             begun=lambda: int(state.all_total_count[0]),
             deaf=lambda: _leave(queue, EXIT_BUG, "there is work, and the consumer hears no bell"),
         ),
-        ear=Ear(patience_s=_DEAF_AFTER_S),
+        ear=Ear(patience_s=_DEAF_AFTER_S[settings.broker is not None]),
         clock=time.monotonic,
     )
 

@@ -61,7 +61,7 @@ def _rounds(house: Node, pacs: Orthanc, folder: Path, kills: int, seed: int) -> 
     backlog = "SELECT count(*) < 3 FROM revision WHERE state IN ('due', 'grading')"
     while killed.total() < kills:
         # Every process is there and gets something done between the kills, so that each kind of work is hit.
-        until(lambda: len(house.tree()) == 4 and house.one(backlog) == "1", 60, "the node catches up", every=0.05)
+        until(lambda: len(house.tree()) == 4 and house.one(backlog) == "1", 90, "the node catches up", every=0.05)
         study = mr_study(f"{seed} {len(uids)}")
         uid = str(study[0].StudyInstanceUID)
         uids.append(uid)
