@@ -17,6 +17,7 @@ from cauda.deploy import (
     cli_doctor,
     cli_peers,
     cli_run,
+    cli_simulate,
     cli_studies,
     output,
 )
@@ -34,6 +35,7 @@ app.command()(cli_run.listen)
 app.command()(cli_run.work)
 app.command()(cli_analyze.analyze)
 app.command()(cli_demo.demo)
+app.command()(cli_simulate.simulate)
 app.command()(cli_doctor.doctor)
 app.add_typer(cli_studies.app, name="studies")
 app.add_typer(cli_deliveries.app, name="deliveries")
