@@ -29,8 +29,8 @@ _GRADES = 3
 class Plan:
     """How long and on what."""
 
-    spines: int = 1600
-    epochs: int = 14
+    spines: int = 1200
+    epochs: int = 12
     batch: int = 48
     rate: float = 2e-3
     seed: int = 0

@@ -46,7 +46,7 @@ class Masked:
 class Plan:
     """How long."""
 
-    steps: int = 1400
+    steps: int = 900
     batch: int = 12
     phantoms: int = 2  # of a batch
     rate: float = 3e-3
