@@ -13,7 +13,17 @@ from pydicom import dcmread
 from worker_house import House, house
 
 from cauda.core import revisions
-from cauda.core.domain import Finding, Level, Reason, Report, Status
+from cauda.core.domain import (
+    AxialEvidence,
+    BundleInfo,
+    Finding,
+    GradeScale,
+    Level,
+    Reason,
+    Report,
+    SagittalEvidence,
+    Status,
+)
 from cauda.core.schema import RevisionKind
 from cauda.pipeline.analyse import Analysis
 from cauda.worker import revision
@@ -187,6 +197,38 @@ def test_a_reissue_keeps_the_findings_of_the_revision_before(at: House, monkeypa
     assert {finding["abstained"] for finding in row["report"]["findings"]} == {"motion"}
     text = (at.data / at.rows("result", kind="sr")[-1]["path"]).read_bytes()
     assert b"replaces revision 2: L1/L2 not graded (motion), was L1/L2 not graded (no bundle)" in text
+
+
+def test_a_reissue_shows_the_slices_that_gave_the_grades(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = builders.mr_study(1)
+    axial, sagittal = str(images[2].SOPInstanceUID), str(images[7].SOPInstanceUID)
+    bundle = BundleInfo(name="starter", version="1", digest="ab" * 32, scale=GradeScale.RSNA_3)
+    findings = tuple(
+        Finding(
+            level=level,
+            grade="Moderate",
+            axial=AxialEvidence(sop_instance_uid=axial, frame=1, center_px=(16, 16), box_px=(8, 8, 24, 24)),
+            sagittal=SagittalEvidence(sop_instance_uid=sagittal, frame=1, point_px=(16, 4.0 + 5 * i)),
+            point_mm=(0.0, 0.0, 20.0 - 5 * i),
+        )
+        for i, level in enumerate(Level)
+    )
+    made = Report(
+        study_instance_uid=images[0].StudyInstanceUID, status=Status.REPORTED, findings=findings, bundle=bundle
+    )
+    monkeypatch.setattr(revision, "analyse_study", lambda *_: Analysis(report=made))
+    study_uid = at.complete(images)
+    grade(at)
+    published(at)
+    monkeypatch.delattr(revision, "analyse_study")  # nothing is graded again
+    at.file(builders.mr_study(1, PatientID="PID2"))
+    at.freeze(study_uid, RevisionKind.REISSUE)
+    assert grade(at)["state"] == "reported"
+    without, page = (dcmread(at.data / row["path"]) for row in at.rows("result", kind="sc"))
+    assert {one.ReferencedSOPInstanceUID for one in page.SourceImageSequence} == {axial, sagittal}
+    # the first page was drawn without pictures: below its text these show the difference
+    half = page.Rows // 2
+    assert page.pixel_array[half:].std() > without.pixel_array[without.Rows // 2 :].std()
 
 
 def test_a_worker_whose_claim_was_taken_stops_and_leaves_nothing(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
