@@ -22,7 +22,7 @@ CLASSES = (
 
 @dataclass(kw_only=True)
 class Archive:
-    """``script`` holds what the next C-STOREs meet: a status, "abort" or "hang"; when it is empty they succeed."""
+    """``script`` is what the next C-STOREs meet: a status, "abort", "hang", "slow"; when it is empty they succeed."""
 
     port: int = 0
     script: list[int | str] = field(default_factory=list)
@@ -63,6 +63,9 @@ class Archive:
         if answer == "hang":
             self.let_go.wait(30)
             return 0x0110
+        if answer == "slow":
+            self.let_go.wait(30)
+            answer = 0x0000
         if answer == "abort":
             event.assoc.abort()
             return 0x0110

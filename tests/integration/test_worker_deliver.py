@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import builders
 import pytest
+from peers import until
 from pydicom import dcmread
 from scripted_archive import Archive, archive
 from worker_house import House, house
@@ -117,6 +119,28 @@ def test_an_archive_that_hangs_costs_one_try_and_not_the_others(tmp_path: Path) 
         at.clock[0] += 900
         deliver_all(at)
         assert set(at.states("delivery")) == {"accepted"}
+
+
+def test_a_slow_archive_keeps_its_delivery_though_the_lease_is_short(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = house(tmp_path, destinations=[peer.dimse], delivery={"lease_s": 0.3})
+        peer.knows(graded(at)[0])
+        peer.script = ["slow"]
+        sender = threading.Thread(target=deliver_next, args=(at.post(),))
+        sender.start()
+        until(lambda: peer.attempts == 1, what="the archive has begun to take it")
+        leases: set[float] = set()
+
+        def renewed() -> bool:
+            leases.add(at.rows("delivery")[0]["lease_until"])
+            return len(leases) > 6
+
+        until(renewed, what="the lease is renewed again and again")
+        assert deliveries.claim(at.ledger, worker="other", lease_s=60, known=(peer.dimse,)) is None
+        peer.let_go.set()
+        sender.join(20)
+        assert [row["attempt"] for row in at.rows("delivery")] == [1, 0]
+        assert at.states("delivery") == ["accepted", "due"]
 
 
 def test_one_object_that_breaks_the_archive_does_not_starve_the_others(tmp_path: Path) -> None:
