@@ -15,6 +15,7 @@ from cauda.deploy import (
     cli_deliveries,
     cli_demo,
     cli_doctor,
+    cli_models,
     cli_peers,
     cli_run,
     cli_simulate,
@@ -41,6 +42,7 @@ app.add_typer(cli_studies.app, name="studies")
 app.add_typer(cli_deliveries.app, name="deliveries")
 app.add_typer(cli_peers.app, name="peers")
 app.add_typer(cli_config.app, name="config")
+app.add_typer(cli_models.app, name="models")
 
 
 def _version(wanted: bool) -> None:

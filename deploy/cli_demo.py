@@ -40,13 +40,14 @@ def demo(
             if scanner.wait(timeout_s) != 0:
                 output.complain("the virtual scanner failed")
         report = show.report(node.ledger, study["study_uid"])
-    if report is not None:
-        output.say("")
-        output.show_report(report)
-    output.say("\nThe Structured Report, the Secondary Capture, and that as a picture:")
-    for path in show.results(out, study):
-        output.say(f"  {path}")
-    output.say(f"Everything else: {out / 'data'}; the log: {out / 'cauda.log'}")
+        if report is not None:
+            output.say("")
+            output.show_report(report)
+        output.say("\nThe Structured Report, the Secondary Capture, and that as a picture:")
+        for path in show.results(out, study):
+            output.say(f"  {path}")
+        output.say(f"Everything else: {out / 'data'}; the log: {out / 'cauda.log'}")
+        tell("stopping Cauda")
     if study["state"] != "REPORTED":
         output.complain(f"the study is {study['state']}: {study['reason']}")
         raise typer.Exit(output.FAILED)
