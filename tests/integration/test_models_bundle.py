@@ -1,0 +1,162 @@
+"""A bundle is trusted only after every file, the digest and the reference inputs agree."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cauda.core.domain import GradeScale, Level, Reason
+from cauda.core.errors import Misconfigured
+from cauda.models import bundle, graders, manifest
+from cauda.models.backbones import Backbone, TimmEmbedder, create
+from cauda.models.bundle import Card, Made, load_bundle, save_bundle
+from cauda.models.localiser import UNet
+from cauda.pipeline.parts import Preprocessing
+
+TINY = Backbone(name="lcnet_035", size_px=32)
+CARD = Card(
+    name="tried", version="0", scale=GradeScale.RSNA_3, footer="Central canal only.", intended_use='say "no"\nmore',
+    exclusions="", training_data=("noise",),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    """A bundle's parts fitted to noise: what it says is worthless, how it is kept is not."""
+    draw = np.random.default_rng(0)
+    torch.manual_seed(0)
+    weights = create(TINY).state_dict()
+    crops = draw.random((150, 32, 32), dtype=np.float32)
+    features = TimmEmbedder(TINY, weights).embed(crops)
+    levels = [level for level in Level for _ in range(30)]
+    grades = np.tile(np.arange(3), 50)
+    calibration = np.arange(150) % 5 == 0
+    return Made(
+        localiser=UNet().state_dict(),
+        backbone=TINY,
+        backbone_weights=weights,
+        grader="logistic",
+        graders=graders.fit("logistic", features, grades, levels, calibration, scale=3),
+        preprocessing=Preprocessing(max_distance=9.0),
+        templates=dict.fromkeys(Level, crops[0]),
+        reference_crops=np.round(crops[:4] * 255).astype(np.float32) / np.float32(255),
+        reference_levels=tuple(levels[:4]),
+        evaluation={"accuracy": 0.33},
+    )
+
+
+@pytest.fixture
+def folder(made: Made, tmp_path: Path) -> Path:
+    """A saved bundle."""
+    save_bundle(tmp_path / "bundle", made, CARD)
+    return tmp_path / "bundle"
+
+
+def refused(folder: Path, digest: str | None = None) -> Misconfigured:
+    with pytest.raises(Misconfigured) as caught:
+        load_bundle(folder, digest)
+    assert caught.value.reason is Reason.BUNDLE_INVALID
+    return caught.value
+
+
+def test_what_was_saved_is_what_is_loaded(folder: Path, made: Made) -> None:
+    parts = load_bundle(folder, manifest.read_manifest(folder)[1])
+    assert (parts.info.name, parts.info.scale, parts.info.clinical) == ("tried", GradeScale.RSNA_3, False)
+    features = parts.embedder.embed(made.reference_crops)
+    found = parts.grader.predict_proba(features, made.reference_levels)
+    assert np.allclose(found.sum(axis=1), 1)
+    assert np.allclose(found, made.graders.predict_proba(features, made.reference_levels))
+    assert manifest.read_manifest(folder)[0].intended_use == CARD.intended_use
+
+
+def test_another_digest_than_the_configured_one_refuses(folder: Path) -> None:
+    assert "bundle_digest" in refused(folder, "0" * 64).message
+
+
+@pytest.mark.parametrize("name", [bundle.LOCALISER, bundle.BACKBONE, bundle.GRADERS, bundle.TEMPLATES])
+def test_one_changed_byte_in_any_file_refuses(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    assert name in refused(folder).message
+
+
+class _Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_is_unpickled_before_its_hash_is_right(folder: Path, tmp_path: Path) -> None:
+    (folder / bundle.GRADERS).write_bytes(pickle.dumps(_Bomb(tmp_path / "went off")))
+    refused(folder)
+    assert not (tmp_path / "went off").exists()
+
+
+def test_reference_inputs_that_come_out_otherwise_refuse(made: Made, tmp_path: Path) -> None:
+    """As with other library versions: every hash is right and the answers are not."""
+    folder = tmp_path / "other"
+    save_bundle(folder, made, CARD)
+    with np.load(folder / bundle.REFERENCE) as arrays:
+        kept = dict(arrays)
+    kept["probabilities"] = np.roll(kept["probabilities"], 1, axis=1)
+    np.savez_compressed(folder / bundle.REFERENCE, **kept)
+    said, _ = manifest.read_manifest(folder)
+    files = said.files | {bundle.REFERENCE: bundle._sha256(folder / bundle.REFERENCE)}
+    (folder / manifest.NAME).write_text(manifest.to_toml(said.model_copy(update={"files": files})))
+    assert "reference inputs" in refused(folder).message
+
+
+def test_a_file_name_cannot_leave_the_folder(folder: Path) -> None:
+    said, _ = manifest.read_manifest(folder)
+    outside = said.model_copy(update={"files": {"../secret": "0" * 64}})
+    (folder / manifest.NAME).write_text(manifest.to_toml(outside))
+    assert "../secret" in refused(folder).message
+
+
+def test_a_manifest_is_read_without_torch() -> None:
+    """`doctor` and the listener's start must not wait for it."""
+    program = "import sys, cauda.models.manifest; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vgg19", 64), ("convnext_tiny", 64), ("vit_small_patch14_dinov2.lvd142m", 518)]
+)
+def test_the_papers_backbones_embed_on_random_weights(name: str, size: int) -> None:
+    embedder = TimmEmbedder(Backbone(name=name, size_px=size, channels=3), None)
+    out = embedder.embed(np.zeros((1, 128, 128), np.float32))
+    assert out.shape[0] == 1
+    assert out.shape[1] >= 384
+
+
+@pytest.mark.realdata
+def test_real_weights_come_from_a_local_file(realdata: Path) -> None:
+    """ImageNet MobileNetV2: two pictures of one kind lie closer together than two of different kinds."""
+    from cauda.models.backbones import load_weights
+
+    weights = load_weights(realdata / "weights" / "mobilenetv2_100.imagenet.pth")
+    backbone = Backbone(name="mobilenetv2_100", size_px=224, channels=3, options=(("pad_type", "same"),))
+    embedder = TimmEmbedder(backbone, weights)
+    draw = np.random.default_rng(1)
+    flat = np.full((2, 224, 224), 0.5, np.float32) + draw.normal(0, 0.01, (2, 224, 224)).astype(np.float32)
+    stripes = np.tile((np.arange(224) // 8 % 2).astype(np.float32), (2, 224, 1))
+    stripes = stripes * 0.8 + draw.normal(0, 0.01, stripes.shape).astype(np.float32)
+    f = embedder.embed(np.concatenate([flat, stripes]).astype(np.float32))
+    assert np.linalg.norm(f[0] - f[1]) < 0.5 * np.linalg.norm(f[0] - f[2])
+
+
+def test_an_unknown_backbone_or_grader_names_what_is_allowed() -> None:
+    with pytest.raises(Misconfigured, match="timm"):
+        create(Backbone(name="no_such_net"))
+    empty = np.zeros(0, dtype=bool)
+    with pytest.raises(Misconfigured, match="logistic"):
+        graders.fit("oracle", np.zeros((0, 3), np.float32), np.zeros(0, np.int64), [], empty, scale=3)
