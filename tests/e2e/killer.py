@@ -47,4 +47,4 @@ if __name__ == "__main__":
     sys.argv[1:] = sys.argv[separator + 1 :]
     from cauda.deploy.cli import main
 
-    sys.exit(main())
+    main()

@@ -32,7 +32,7 @@ def tiny(tmp_path: Path) -> Iterator[Spool]:
     folder = tmp_path / "tiny"
     folder.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], check=False, capture_output=True
     )
     if mount.returncode:
         reason = f"a small disk cannot be mounted here: {mount.stderr.decode().strip()}"
