@@ -1,0 +1,106 @@
+"""The RSNA 2024 Lumbar Spine Degenerative Classification layout: labels and points, by study, level and condition.
+
+``instance_number`` is the file's number in its series folder; points are pixels, column first.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cauda.core.domain import Condition, GradeScale, Level, Reason
+from cauda.core.errors import Rejected
+
+_LEVELS = {level.value.lower().replace("/", "_"): level for level in Level}
+_CONDITIONS = {
+    "spinal_canal_stenosis": Condition.CANAL,
+    "left_subarticular_stenosis": Condition.SUBARTICULAR_LEFT,
+    "right_subarticular_stenosis": Condition.SUBARTICULAR_RIGHT,
+    "left_neural_foraminal_narrowing": Condition.FORAMINAL_LEFT,
+    "right_neural_foraminal_narrowing": Condition.FORAMINAL_RIGHT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledPoint:
+    """Where a radiologist saw a condition."""
+
+    series: str
+    file: Path
+    col: float
+    row: float
+    level: Level
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledStudy:
+    """One study: grades as indices into the RSNA scale (blank ones are left out), points, series by description."""
+
+    study: str
+    grades: dict[tuple[Level, Condition], int]
+    points: tuple[LabelledPoint, ...]
+    series: dict[str, str]  # series folder -> "Axial T2", "Sagittal T2/STIR", "Sagittal T1"
+
+
+def read_rsna(folder: Path) -> list[LabelledStudy]:
+    """Every study of ``train.csv`` in ``folder``. Rejected when a file or a column is missing, naming it."""
+    labels = _rows(folder / "train.csv")
+    coordinates = _rows(folder / "train_label_coordinates.csv")
+    descriptions = _rows(folder / "train_series_descriptions.csv")
+    try:
+        return [
+            LabelledStudy(
+                study=row["study_id"],
+                grades=_grades(row),
+                points=tuple(_point(folder, one) for one in coordinates if one["study_id"] == row["study_id"]),
+                series={
+                    one["series_id"]: one["series_description"]
+                    for one in descriptions
+                    if one["study_id"] == row["study_id"]
+                },
+            )
+            for row in labels
+        ]
+    except KeyError as error:
+        raise Rejected(Reason.UNDECODABLE, f"{folder}: a CSV file has no column {error}") from error
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise Rejected(Reason.UNDECODABLE, f"{path} is missing: not the RSNA 2024 layout")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _grades(row: dict[str, str]) -> dict[tuple[Level, Condition], int]:
+    found = {}
+    for name, condition in _CONDITIONS.items():
+        for short, level in _LEVELS.items():
+            if text := row[f"{name}_{short}"]:
+                found[level, condition] = GradeScale.RSNA_3.grades.index(text)
+    return found
+
+
+def _point(folder: Path, row: dict[str, str]) -> LabelledPoint:
+    path = folder / "train_images" / row["study_id"] / row["series_id"] / f"{row['instance_number']}.dcm"
+    condition = row["condition"].lower().replace(" ", "_")
+    return LabelledPoint(
+        series=row["series_id"],
+        file=path,
+        col=float(row["x"]),
+        row=float(row["y"]),
+        level=_LEVELS[row["level"].lower().replace("/", "_")],
+        condition=_CONDITIONS[condition],
+    )
+
+
+def split(patients: Sequence[str], shares: Sequence[float], seed: int) -> list[set[str]]:
+    """Patients in disjoint sets of about the given shares; every image of a patient goes with the patient."""
+    order = np.random.default_rng(seed).permutation(sorted(set(patients)))
+    cuts = np.round(np.cumsum(shares) / sum(shares) * len(order)).astype(int)
+    return [set(order[a:b].tolist()) for a, b in zip([0, *cuts[:-1]], cuts, strict=True)]
