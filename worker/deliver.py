@@ -7,6 +7,7 @@ again under the same UID, and the archive has one object.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 
@@ -22,7 +23,7 @@ from cauda.core.schema import RevisionKind, RevisionState, StudyState
 from cauda.core.settings import Destination
 from cauda.worker import folder, identity, stack
 from cauda.worker.dimse import open_association
-from cauda.worker.heartbeat import kept
+from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.identity import Check, Verdict
 from cauda.worker.post import Post
 
@@ -44,37 +45,37 @@ def deliver_next(post: Post) -> bool:
         return False
     named = {"study": claim.study_uid, "delivery": claim.id, "attempt": claim.attempt, "to": claim.destination}
     renew = partial(deliveries.renew, post.ledger, claim, lease_s=lease_s)
-    with structlog.contextvars.bound_contextvars(**named), kept(renew, lease_s / 3):
-        _deliver(post, claim, known[claim.destination])
+    with structlog.contextvars.bound_contextvars(**named), kept(renew, lease_s / 3) as lost:
+        written_down(_end_of(post, claim, known[claim.destination]), lost)
     post.bell(doorbell.DELIVER)  # the next of this study, or of those that waited for the destination
     return True
 
 
-def _deliver(post: Post, claim: Claim, to: Destination) -> None:
+def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
+    """Try, and return what writes the answer into the ledger."""
     logger = log.get("deliver")
     try:
         words = _send(post, claim, to)
     except _Held:
-        _stand_back(post, claim)
+        logger.info("delivery_stopped")
+        return partial(_stand_back, post, claim)
     except Unavailable as error:
-        if error.reason is Reason.LEDGER_DOWN:
-            raise
         logger.warning("delivery_waits", reason=error.reason)  # the archive's words may name a patient
         if error.reason in _AWAY:
-            deliveries.away(post.ledger, claim, error.reason, error.message, post.backoff)
-        else:
-            answered = error.reason in _SPOKEN_TO
-            deliveries.wait(post.ledger, claim, error.reason, error.message, post.backoff, answered=answered)
+            return partial(deliveries.away, post.ledger, claim, error.reason, error.message, post.backoff)
+        answered = error.reason in _SPOKEN_TO
+        return partial(
+            deliveries.wait, post.ledger, claim, error.reason, error.message, post.backoff, answered=answered
+        )
     except Rejected as error:
         logger.error("delivery_refused", reason=error.reason)
-        deliveries.refused(post.ledger, claim, error.reason, error.message)
+        return partial(deliveries.refused, post.ledger, claim, error.reason, error.message)
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this delivery, and an operator retries it
         where = stack.of(error)
         logger.error("delivery_failed", reason=Reason.BUG, stack=where)
-        deliveries.refused(post.ledger, claim, Reason.BUG, where[-512:])
-    else:
-        if deliveries.accepted(post.ledger, claim, words=words):
-            logger.info("delivery_accepted", kind=claim.kind)
+        return partial(deliveries.refused, post.ledger, claim, Reason.BUG, where[-512:])
+    logger.info("delivery_accepted", kind=claim.kind)
+    return partial(deliveries.accepted, post.ledger, claim, words=words)
 
 
 def _send(post: Post, claim: Claim, to: Destination) -> str:
@@ -101,13 +102,12 @@ def _hold_on(post: Post, claim: Claim) -> None:
         raise _Held
 
 
-def _stand_back(post: Post, claim: Claim) -> None:
+def _stand_back(post: Post, claim: Claim) -> bool:
     """Nothing was sent: a held study's object is due again when the study is let go; a lost claim changes nothing."""
-    log.get("deliver").info("delivery_stopped")
     with post.ledger.read() as conn:
         hold = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
     reason = Reason(hold) if hold else Reason.OPERATOR
-    deliveries.wait(post.ledger, claim, reason, "study held", post.backoff, answered=False)
+    return deliveries.wait(post.ledger, claim, reason, "study held", post.backoff, answered=False)
 
 
 def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:

@@ -5,7 +5,6 @@ This is the task border. What the images are is REJECTED, what the world lacks i
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,11 +19,9 @@ from cauda.core.ledger import record
 from cauda.core.revisions import Claim
 from cauda.worker import stack
 from cauda.worker.addressees import addressees
-from cauda.worker.heartbeat import kept
+from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.post import Post
 from cauda.worker.revision import Graded, LostClaim, grade_revision, outcome
-
-_PATIENCE_S = 15.0  # the longest wait between two tries to write an end down
 
 
 def grade_next(post: Post) -> bool:
@@ -37,7 +34,7 @@ def grade_next(post: Post) -> bool:
     renew = partial(revisions.renew, post.ledger, claim, lease_s=grading.lease_s)
     with structlog.contextvars.bound_contextvars(**named), kept(renew, grading.lease_s / 3) as lost:
         end = _end_of(post, claim, lost)
-        if end is not None and _written_down(end, lost):
+        if end is not None and written_down(end, lost):
             post.bell(doorbell.DELIVER)
     post.bell(doorbell.GRADE)  # the next one
     return True
@@ -74,20 +71,6 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
     seconds = round(time.monotonic() - started, 2)
     logger.info("revision_graded", state=graded.state, reason=graded.reason, results=len(graded.made), seconds=seconds)
     return partial(_report, post, claim, graded)
-
-
-def _written_down(end: Callable[[], bool], lost: threading.Event) -> bool:
-    """Write the end down, waiting for a ledger that is away as long as the claim may still be ours."""
-    wait_s = 1.0
-    while True:
-        try:
-            return end()
-        except Unavailable as error:
-            if wait_s == 1.0:
-                log.get("grade").warning("ledger_awaited", reason=error.reason)
-            if lost.wait(wait_s * random.uniform(0.5, 1.0)):  # noqa: S311  jitter, no secret
-                return False
-            wait_s = min(2 * wait_s, _PATIENCE_S)
 
 
 def _report(post: Post, claim: Claim, graded: Graded) -> bool:

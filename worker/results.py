@@ -19,7 +19,7 @@ from cauda.core.domain import Level, Report, Status
 from cauda.core.revisions import Claim, Made
 from cauda.pipeline import words
 from cauda.pipeline.exclusions import study_text
-from cauda.pipeline.frames import text
+from cauda.pipeline.frames import number, text
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
 from cauda.pipeline.results.instance import new_instance
@@ -71,7 +71,7 @@ def result_context(
     Claim, bundle and carried attributes alike give the same UIDs.
     """
     digest = report.bundle.digest if report.bundle else "none"
-    taken = {str(source.get("SeriesNumber") or "") for source in sources}
+    taken = {number(source, "SeriesNumber") for source in sources}
     sr_number, sc_number = _free(taken)
     nowhere = ObjectIds(sop_instance_uid="", series_instance_uid="", series_number=0)
     context = ResultContext(
@@ -98,16 +98,16 @@ def result_context(
     return replace(context, sr=sr, sc=sc), attributes
 
 
-def _ids(kind: str, sop_class: str, same: tuple[str, ...], number: int) -> ObjectIds:
+def _ids(kind: str, sop_class: str, same: tuple[str, ...], series_number: int) -> ObjectIds:
     return ObjectIds(
         sop_instance_uid=uids.derived("instance", kind, sop_class, *same),
         series_instance_uid=uids.derived("series", kind, sop_class, *same),
-        series_number=number,
+        series_number=series_number,
     )
 
 
-def _free(taken: set[str]) -> tuple[int, int]:
-    free = (number for number in range(FIRST_SERIES_NUMBER, 1 << 20) if str(number) not in taken)
+def _free(taken: set[float | None]) -> tuple[int, int]:
+    free = (one for one in range(FIRST_SERIES_NUMBER, 1 << 20) if one not in taken)
     return next(free), next(free)
 
 

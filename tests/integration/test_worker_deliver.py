@@ -16,6 +16,7 @@ from worker_house import House, house
 
 from cauda.core import deliveries, intake
 from cauda.core.domain import Reason
+from cauda.core.errors import Unavailable
 from cauda.worker import folder
 from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
@@ -374,6 +375,24 @@ def test_after_a_crash_in_sent_the_same_bytes_go_again(tmp_path: Path) -> None:
         assert at.states("delivery") == ["accepted", "accepted"]
         first, again = peer.received[at.rows("result")[0]["sop_uid"]]
         assert first == again
+
+
+def test_an_answer_is_written_down_when_the_ledger_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the archive has accepted is not sent again because the ledger was away just then."""
+    accepted, tries = deliveries.accepted, iter((Unavailable(Reason.LEDGER_DOWN, "ledger: away"), None))
+
+    def away_once(*arguments: Any, **named: Any) -> bool:
+        if (error := next(tries, None)) is not None:
+            raise error
+        return accepted(*arguments, **named)
+
+    with archive() as peer:
+        at = settled(tmp_path, peer)
+        peer.knows(graded(at)[0])
+        monkeypatch.setattr(deliveries, "accepted", away_once)
+        deliver_all(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+        assert peer.attempts == 2
 
 
 def test_a_folder_keeps_what_is_there_and_refuses_other_bytes(tmp_path: Path) -> None:
