@@ -7,12 +7,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from cauda.core.domain import Finding, Level, Reason, Report, SagittalEvidence, SeriesRole, SeriesUse, Status, Volume
+from cauda.core.domain import (
+    Finding,
+    Level,
+    Measurement,
+    Reason,
+    Report,
+    SagittalEvidence,
+    SeriesRole,
+    SeriesUse,
+    Status,
+    Volume,
+)
 from cauda.core.errors import Rejected
 from cauda.pipeline import exclusions, grade
 from cauda.pipeline.axial import AxialSlice, slices_at
 from cauda.pipeline.canal import refined
 from cauda.pipeline.counting import Count, count
+from cauda.pipeline.discs import Disc
 from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.parts import Parts
@@ -146,7 +158,15 @@ def _located(finding: Finding, levels: Levels) -> Finding:
     col, row, index = levels.source.voxel(disc.point_mm)
     ref = levels.source.slices[min(max(round(index), 0), len(levels.source.slices) - 1)]
     on_slice = SagittalEvidence(sop_instance_uid=ref.sop_instance_uid, frame=ref.frame, point_px=(col, row))
-    return replace(finding, point_mm=disc.point_mm, sagittal=on_slice)
+    return replace(finding, point_mm=disc.point_mm, sagittal=on_slice, measurements=_measured(disc))
+
+
+def _measured(disc: Disc) -> tuple[Measurement, ...]:
+    """A cross-check, not a grader: two trainings of the localiser differed by 3 mm at a severe level (LEVELS.md)."""
+    if disc.canal_ap_mm is None:
+        return ()
+    value = round(disc.canal_ap_mm, 2)
+    return (Measurement(name="canal AP diameter", value=value, unit="mm", uncertainty=3.0, evidence="sagittal mask"),)
 
 
 def _ungraded(reason: Reason) -> tuple[Finding, ...]:

@@ -17,6 +17,7 @@ MAX_TO_CANAL_MM = 22.0  # the posterior edge lies at the canal; elsewhere it is 
 SAME_DISC_MM = 8.0  # two pieces whose feet on the canal lie closer belong to one disc
 BAND_MM = (4.0, 20.0)  # where the neighbouring vertebra is looked for, from the disc's centre
 BAND_HALF_MM = 12.0
+_AP_REACH_MM, _AP_STEP_MM = 14.0, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class Disc:
     depth_mm: float  # front to back
     height_mm: float
     area_mm2: float
+    canal_ap_mm: float | None  # front to back, across the canal; None where the map shows none
     tilt_deg: float  # how far its back end points down; L5/S1 slopes forward, so it is negative there
     above: Mapping[str, float]  # share of the band above that is vertebra, sacrum, or outside the image
     below: Mapping[str, float]
@@ -96,10 +98,24 @@ def _disc(line: Midline, kind: NDArray[np.intp], pixels: F64, track: F64, along:
         depth_mm=depth,
         height_mm=area / max(depth, 1.0),
         area_mm2=area,
+        canal_ap_mm=_canal_ap(line, track, foot),
         tilt_deg=float(np.degrees(np.arctan2(axis[1], axis[0]))),
         above=_band(line, kind, centre, axis, -down),
         below=_band(line, kind, centre, axis, down),
     )
+
+
+def _canal_ap(line: Midline, track: F64, foot: int) -> float | None:
+    """How far the canal reaches to both sides of its centreline, square to it."""
+    row_mm, col_mm, _ = line.volume.spacing_mm
+    along = track[min(foot + 8, len(track) - 1)] - track[max(foot - 8, 0)]
+    across = np.array([along[1], -along[0]]) / max(float(np.linalg.norm(along)), 1e-6)
+    steps = np.arange(-_AP_REACH_MM, _AP_REACH_MM + _AP_STEP_MM, _AP_STEP_MM)
+    points = (track[foot] + steps[:, None] * across) / (col_mm, row_mm)
+    inside = ndimage.map_coordinates(line.map("canal"), [points[:, 1], points[:, 0]], order=1) > 0.5
+    labels, _ = ndimage.label(inside)
+    middle = labels[len(steps) // 2]
+    return float((labels == middle).sum() * _AP_STEP_MM) if middle else None
 
 
 def _band(line: Midline, kind: NDArray[np.intp], centre: F64, axis: F64, away: F64) -> dict[str, float]:

@@ -65,6 +65,13 @@ def test_every_level_is_named_placed_and_graded() -> None:
     assert analysis.pictures.sagittal is not None
 
 
+def test_the_canals_width_is_measured_with_its_uncertainty() -> None:
+    for finding in _analyse(study(Spine())).report.findings:
+        (width,) = finding.measurements
+        assert (width.unit, width.uncertainty) == ("mm", 3.0)
+        assert width.value == pytest.approx(16.0, abs=2.0)  # a tube of 8 mm radius in 1 mm pixels
+
+
 def test_the_sagittal_picture_shows_true_points_and_true_planes() -> None:
     shown = _analyse(study(SPINE)).pictures.sagittal
     assert shown is not None
