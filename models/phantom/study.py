@@ -49,7 +49,7 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scan:
+class Scan:
     """One series: its slices and how they are weighted. Series of one group share their planes."""
 
     number: int
@@ -64,8 +64,8 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
     protocol = protocol or Protocol()
     spine = sample_spine(seed * 1000 + number, balanced=protocol.balanced)
     vendor = VENDORS[protocol.vendor]
-    scans = _scans(spine, protocol, vendor)
-    jobs = [(spine, plane, contrasts, protocol.spoil) for plane, contrasts in _by_plane(scans)]
+    planned = scans(spine, protocol, vendor)
+    jobs = [(spine, plane, contrasts, protocol.spoil) for plane, contrasts in _by_plane(planned)]
     if processes > 1:
         with ProcessPoolExecutor(processes) as pool:
             drawn = list(pool.map(_draw, jobs, chunksize=4))
@@ -75,8 +75,8 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
               for contrast, image in zip(contrasts, images, strict=True)}  # fmt: skip
     key = (protocol.vendor, str(seed), str(number))
     images = [
-        _dataset(scan, place, plane, pixels[id(plane), scan.contrast], key, vendor)
-        for scan in scans
+        dataset(scan, place, plane, pixels[id(plane), scan.contrast], key, vendor)
+        for scan in planned
         for place, plane in enumerate(scan.planes)
     ]
     return Study(
@@ -86,9 +86,9 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
     )
 
 
-def _by_plane(scans: Sequence[_Scan]) -> Iterator[tuple[Plane, tuple[Contrast, ...]]]:
+def _by_plane(planned: Sequence[Scan]) -> Iterator[tuple[Plane, tuple[Contrast, ...]]]:
     seen: dict[int, tuple[Plane, list[Contrast]]] = {}
-    for scan in scans:
+    for scan in planned:
         for plane in scan.planes:
             seen.setdefault(id(plane), (plane, []))[1].append(scan.contrast)
     for plane, contrasts in seen.values():
@@ -105,13 +105,14 @@ def _draw(job: tuple[Spine, Plane, tuple[Contrast, ...], Spoil]) -> list[F32]:
     ]
 
 
-def _scans(spine: Spine, protocol: Protocol, vendor: Vendor) -> list[_Scan]:
+def scans(spine: Spine, protocol: Protocol, vendor: Vendor) -> list[Scan]:
+    """The series of a lumbar protocol around a spine."""
     sagittal = tuple(_sagittal(spine, protocol))
     blocks = tuple(plane for level in Level for plane in _block(spine, level, protocol))
     return [
-        _Scan(number=2, description=vendor.sagittal_t2, planes=sagittal, contrast=T2, kind="sagittal_t2"),
-        _Scan(number=3, description=vendor.sagittal_t1, planes=sagittal, contrast=T1, kind="sagittal_t1"),
-        _Scan(number=4, description=vendor.axial_t2, planes=blocks, contrast=replace(T2, te=110), kind="axial_t2"),
+        Scan(number=2, description=vendor.sagittal_t2, planes=sagittal, contrast=T2, kind="sagittal_t2"),
+        Scan(number=3, description=vendor.sagittal_t1, planes=sagittal, contrast=T1, kind="sagittal_t1"),
+        Scan(number=4, description=vendor.axial_t2, planes=blocks, contrast=replace(T2, te=110), kind="axial_t2"),
     ]
 
 
@@ -141,9 +142,10 @@ def _block(spine: Spine, level: Level, protocol: Protocol) -> Iterator[Plane]:
                     thickness_mm=protocol.axial_spacing_mm * 0.9)  # fmt: skip
 
 
-def _dataset(
-    scan: _Scan, place: int, plane: Plane, pixels: F32, key: tuple[str, ...], vendor: Vendor
+def dataset(
+    scan: Scan, place: int, plane: Plane, pixels: F32, key: tuple[str, ...], vendor: Vendor
 ) -> Dataset:  # fmt: skip
+    """One image as the vendor would send it; pixels (rows, columns) about 0..1."""
     study_uid = uids.derived("phantom", *key)
     when = _WHEN + timedelta(minutes=4 * scan.number, seconds=place)
     ds = Dataset()
