@@ -81,7 +81,7 @@ def _rounds(house: Node, pacs: Orthanc, folder: Path, kills: int, seed: int) -> 
             os.kill(pid, signal.SIGKILL)
             until(lambda: not alive(pid), 10, "a killed process is gone")  # noqa: B023  asked for at once
         killed[name] += 1
-        streaming.join(100)
+        streaming.join(300)
         assert not streaming.is_alive(), "the sender never got rid of its images"
     print(f"killed: {dict(killed)}")
     settled(house, uids, 4, 150)
@@ -105,7 +105,7 @@ def _kill(tmp_path: Path, kills: int) -> None:
         _rounds(house, pacs, folder, kills, seed)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_twenty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     _kill(tmp_path, int(os.environ.get("CAUDA_KILLS") or 20))
 
@@ -138,7 +138,7 @@ def _killer(call: str, pattern: str, when: int) -> tuple[str, ...]:
     return (sys.executable, "-P", str(Path(__file__).with_name("killer.py")), call, pattern, str(when), "--")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_nothing(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "out"
     studies = [mr_study(f"listener {n}") for n in range(len(LISTENER))]
@@ -153,7 +153,7 @@ def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_not
     _finish(data, folder, sender, studies)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_worker_killed_between_any_two_steps_makes_and_delivers_its_results_once(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "out"
     study = mr_study("worker")
@@ -162,14 +162,18 @@ def test_a_worker_killed_between_any_two_steps_makes_and_delivers_its_results_on
         sender.port = listener.port
         sender.insist(study)
         made: set[str] = set()
-        for queue, *point in WORKER:
+        for queue, call, pattern, when in WORKER:
             if queue == "deliver" and not listener.one("SELECT state FROM revision WHERE state = 'reported'"):
                 with node(data, f"folder:{folder}", command=("work", "--queue", "grade"), env=IMMORTAL):
                     until(lambda: listener.one("SELECT 1 FROM revision WHERE state = 'reported'"), 40, "graded")
             with node(
-                data, f"folder:{folder}", command=("work", "--queue", queue), launch=_killer(*point), env=IMMORTAL
+                data,
+                f"folder:{folder}",
+                command=("work", "--queue", queue),
+                launch=_killer(call, pattern, when),
+                env=IMMORTAL,
             ) as worker:
-                until(lambda: "killed on entering" in worker.log.read_text(), 40, f"killed at {point}")
+                until(lambda: "killed on entering" in worker.log.read_text(), 40, f"killed at {call} {when}")
             outbox = data / "outbox" / str(study[0].StudyInstanceUID)
             made |= {path.name for path in outbox.glob("*.dcm")} if outbox.exists() else set()
         assert len(made) == 2, "whatever was made and killed, the UIDs were the same"
