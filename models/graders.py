@@ -52,7 +52,7 @@ class LevelGraders:
         """Probabilities (N, G), mildest first, for features (N, D)."""
         out = np.zeros((len(features), self.grades))
         for level in set(levels):
-            rows = [i for i, one in enumerate(levels) if one is level]
+            rows = [i for i, one in enumerate(levels) if one == level]
             raw = _probabilities(self.classifiers[level], features[rows], self.grades)
             out[rows] = tempered(raw, self.temperatures[level])
         return out
@@ -74,7 +74,7 @@ def fit(
         raise Misconfigured(f"grader {name!r} is unknown; allowed: {', '.join(REGISTRY)}")
     classifiers, temperatures = {}, {}
     for level in Level:
-        here = np.array([one is level for one in levels])
+        here = np.array([one == level for one in levels])
         train, held = here & ~calibration, here & calibration
         if len(set(grades[train].tolist())) < scale or not held.any():
             raise Misconfigured(f"training data have not every grade at {level}")

@@ -85,62 +85,95 @@ def train(cache: Path, plan: Plan, say: Callable[[str], None]) -> Trained:
     data = drawn(cache, 10_000, plan.spines, processes=plan.processes, say=say)
     share = (data.spine * 2654435761 % 2**32) / 2**32  # a hash: the split keeps a spine together
     fitted, calibrate, held = share < 0.8, (share >= 0.8) & (share < 0.9), share >= 0.9
-    weights = _network(data, fitted, plan, say)
+    weights = _network(data, fitted, plan, cache.parent / "grader.pt", say)
     embedder = TimmEmbedder(STARTER_BACKBONE, weights)
     features = embedder.embed(data.pixels)
     here = ~held
-    levels = np.array(data.levels)
-    fit = graders.fit(
-        "logistic", features[here], data.rsna[here], levels[here].tolist(), calibrate[here], scale=_GRADES
-    )
-    fit_levels = [Level(level) for level in levels[held].tolist()]
+    known = [level for level, kept in zip(data.levels, here, strict=True) if kept]
+    fit = graders.fit("logistic", features[here], data.rsna[here], known, calibrate[here], scale=_GRADES)
+    held_levels = tuple(level for level, kept in zip(data.levels, held, strict=True) if kept)
+    healthy = fitted & (data.rsna == 0)
     return Trained(
         weights=weights,
         graders=fit,
         held_out=Crops(
-            pixels=data.pixels[held], levels=tuple(fit_levels), rsna=data.rsna[held], csf_share=data.csf_share[held],
+            pixels=data.pixels[held], levels=held_levels, rsna=data.rsna[held], csf_share=data.csf_share[held],
             spine=data.spine[held],
         ),
-        probabilities=fit.predict_proba(features[held], fit_levels),
+        probabilities=fit.predict_proba(features[held], held_levels),
         templates={
-            level: data.pixels[fitted & (levels == level) & (data.rsna == 0)].mean(axis=0) for level in Level
+            level: data.pixels[healthy & np.array([one is level for one in data.levels])].mean(axis=0)
+            for level in Level
         },
         distances=fit.distance(features[held]),
     )  # fmt: skip
 
 
-def _network(data: Crops, rows: NDArray[np.bool_], plan: Plan, say: Callable[[str], None]) -> dict[str, Tensor]:
-    """The backbone's weights, trained with two heads: the grade, and the CSF's share of the sac."""
+def _network(
+    data: Crops, rows: NDArray[np.bool_], plan: Plan, checkpoint: Path, say: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """The backbone's weights, trained with two heads: the grade, and the CSF's share of the sac.
+
+    Goes on from ``checkpoint`` when that is there, and leaves one every epoch.
+    """
     torch.manual_seed(plan.seed)
-    draw = np.random.default_rng(plan.seed)
     net = backbones.create(STARTER_BACKBONE)
     head = nn.Linear(backbones.features(net), _GRADES + 1)
-    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=plan.rate, weight_decay=0.02)
-    pixels, index = torch.from_numpy(data.pixels), np.flatnonzero(rows)
-    grade, share = torch.from_numpy(data.rsna), torch.from_numpy(data.csf_share).float()
+    both = nn.ModuleList([net, head])
+    optimiser = torch.optim.AdamW(both.parameters(), lr=plan.rate, weight_decay=0.02)
+    done = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        both.load_state_dict(saved["net"])
+        optimiser.load_state_dict(saved["optimiser"])
+        done = int(saved["epoch"])
+        say(f"grader: going on at epoch {done}")
+    index = np.flatnonzero(rows)
     counts = np.bincount(data.rsna[rows], minlength=_GRADES)
     balance = torch.tensor((counts.sum() / (_GRADES * counts)) ** 0.5, dtype=torch.float32)
-    steps, step = plan.epochs * (len(index) // plan.batch), 0
-    for epoch in range(plan.epochs):
-        net.train()
-        total = 0.0
-        order = draw.permutation(index)
-        for start in range(0, len(order) - plan.batch + 1, plan.batch):
-            chosen = torch.from_numpy(order[start : start + plan.batch])
-            rate = plan.rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            x = prepared(_varied(pixels[chosen], draw), STARTER_BACKBONE)
-            out = head(functional.dropout(net(x), 0.2))
-            loss = functional.cross_entropy(out[:, :_GRADES], grade[chosen], weight=balance)
-            loss = loss + 4 * functional.mse_loss(out[:, _GRADES], share[chosen])
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            step += 1
-            total += float(loss.detach())
-        say(f"grader: epoch {epoch + 1}/{plan.epochs}, loss {total * plan.batch / len(order):.3f}")
+    for epoch in range(done, plan.epochs):
+        torch.manual_seed(plan.seed * 1000 + epoch)  # a resumed run sees what an unbroken one would
+        loss = _epoch(data, index, balance, (net, head), optimiser, plan, epoch)
+        say(f"grader: epoch {epoch + 1}/{plan.epochs}, loss {loss:.3f}")
+        part = checkpoint.with_suffix(".part")
+        torch.save({"net": both.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}, part)
+        part.rename(checkpoint)
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _epoch(
+    data: Crops,
+    index: NDArray[np.intp],
+    balance: Tensor,
+    nets: tuple[nn.Module, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    plan: Plan,
+    epoch: int,
+) -> float:
+    """One pass over the crops; returns the mean loss."""
+    net, head = nets
+    net.train()
+    draw = np.random.default_rng([plan.seed, epoch])
+    order = draw.permutation(index)
+    batches = len(order) // plan.batch
+    total = 0.0
+    for number in range(batches):
+        step = epoch * batches + number
+        rate = plan.rate * min(1.0, (step + 1) / 50)
+        rate *= 0.5 * (1 + math.cos(math.pi * step / (plan.epochs * batches)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        chosen = order[number * plan.batch : (number + 1) * plan.batch]
+        x = prepared(_varied(torch.from_numpy(data.pixels[chosen]), draw), STARTER_BACKBONE)
+        out = head(functional.dropout(net(x), 0.2))
+        grade, share = torch.from_numpy(data.rsna[chosen]), torch.from_numpy(data.csf_share[chosen]).float()
+        loss = functional.cross_entropy(out[:, :_GRADES], grade, weight=balance)
+        loss = loss + 4 * functional.mse_loss(out[:, _GRADES], share)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        total += float(loss.detach())
+    return total / max(batches, 1)
 
 
 def _varied(x: Tensor, draw: np.random.Generator) -> Tensor:
