@@ -14,6 +14,7 @@ from cauda.pipeline.frames import Frame
 
 PARALLEL = 0.01  # largest difference of a direction cosine within a stack, about half a degree
 SAME_PLACE_MM = 0.05
+STATION_MM = 60.0
 USUAL_GAP_MM = 4.0  # for a slice on its own whose header says nothing
 
 
@@ -40,7 +41,7 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
     """All stacks of a series, in no particular order; instance numbers play no part."""
     found = []
     for parallel in _parallel(frames):
-        for variant in _variants(parallel):
+        for variant in (one for station in _stations(parallel) for one in _variants(station)):
             kept, left_out = _places(variant)
             runs = _even_runs(kept)
             found += [
@@ -71,6 +72,23 @@ def _fits(a: Frame, b: Frame) -> bool:
     )
 
 
+def _stations(frames: list[Frame]) -> list[list[Frame]]:
+    """A whole spine in one series: the same planes again, further down the table."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        for group in groups:
+            if float(np.abs(_in_plane(frame) - _in_plane(group[0])).max()) < STATION_MM:
+                group.append(frame)
+                break
+        else:
+            groups.append([frame])
+    return groups if _overlaid(frames) else [frames]
+
+
+def _in_plane(frame: Frame) -> F64:
+    return np.array([frame.right @ frame.position, frame.down @ frame.position])
+
+
 def _variants(frames: list[Frame]) -> list[list[Frame]]:
     """Split by image type, then echo, then time point, as long as frames lie on top of each other."""
     groups = [frames]
@@ -96,7 +114,8 @@ def _sorted(frames: list[Frame]) -> list[Frame]:
 
 
 def _same_place(a: Frame, b: Frame) -> bool:
-    return float(np.abs(a.position - b.position).max()) < SAME_PLACE_MM
+    """In one plane; two pictures of one plane cannot both be slices of a stack."""
+    return abs(float(a.normal @ (a.position - b.position))) < SAME_PLACE_MM
 
 
 def _overlaid(frames: list[Frame]) -> bool:

@@ -148,6 +148,25 @@ def test_two_echoes_at_one_place_become_two_volumes() -> None:
     assert [len(volume.pixels) for volume in volumes([*first, *second])] == [len(first), len(second)]
 
 
+def test_stations_of_a_whole_spine_in_one_series_become_stacks_of_their_own() -> None:
+    lower, upper = sagittal(Spine()), sagittal(Spine())
+    for image in upper:
+        x, y, z = image.header.ImagePositionPatient
+        image.header.ImagePositionPatient = [x, y, z + 250]
+        image.header.SOPInstanceUID += ".2"
+    found = volumes([image for pair in zip(lower, upper, strict=True) for image in pair])
+    assert [len(volume.pixels) for volume in found] == [len(lower), len(upper)]
+
+
+def test_two_pictures_of_one_plane_do_not_make_a_flat_volume() -> None:
+    one, two = sagittal(Spine())[:1], sagittal(Spine())[:1]
+    x, y, z = two[0].header.ImagePositionPatient
+    two[0].header.ImagePositionPatient = [x, y + 5, z]
+    two[0].header.SOPInstanceUID = "9.9"
+    for volume in volumes([*one, *two]):
+        assert abs(np.linalg.det(volume.affine)) > 0.1
+
+
 def test_enhanced_and_classic_become_the_same_volume() -> None:
     classic = axial_block(Spine(), 0) + axial_block(Spine(), 1, start=6)
     enhanced = _enhanced(classic)
