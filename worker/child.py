@@ -5,12 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 
-from cauda.core import doorbell, ledger, liveness, log, spool
+from cauda.core import doorbell, ledger, liveness, log, spool, stack
 from cauda.core.errors import Misconfigured
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.pipeline.parts import Parts
-from cauda.worker import stack
 from cauda.worker.post import Post
 
 EXIT_BUG = 1

@@ -15,13 +15,13 @@ import structlog
 from pydicom import dcmread
 from sqlalchemy import select
 
-from cauda.core import deliveries, doorbell, intake, ledger, log, revisions, schema, spool
+from cauda.core import deliveries, doorbell, intake, ledger, log, revisions, schema, spool, stack
 from cauda.core.deliveries import Claim
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.schema import RevisionKind, RevisionState, StudyState
 from cauda.core.settings import Destination
-from cauda.worker import folder, identity, stack
+from cauda.worker import folder, identity
 from cauda.worker.dimse import open_association
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.identity import Check, Verdict

@@ -12,12 +12,11 @@ from functools import partial
 
 import structlog
 
-from cauda.core import doorbell, log, revisions
+from cauda.core import doorbell, log, revisions, stack
 from cauda.core.domain import Reason, Report, Status
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.ledger import record
 from cauda.core.revisions import Claim
-from cauda.worker import stack
 from cauda.worker.addressees import addressees
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.post import Post

@@ -18,12 +18,11 @@ from typing import Any, Literal, NoReturn
 from celery import Celery, signals
 from celery.worker import state
 
-from cauda.core import doorbell, liveness, log, spool
+from cauda.core import doorbell, liveness, log, spool, stack
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import Ledger, migrate, open_ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
-from cauda.worker import stack
 from cauda.worker.child import EXIT_BUG, Readiness, settle
 from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next

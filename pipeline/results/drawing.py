@@ -25,6 +25,7 @@ FAINT: Colour = (108, 117, 129)
 INK: Colour = (10, 12, 16)  # on light ground
 MODERATE: Colour = (255, 190, 92)
 SEVERE: Colour = (255, 236, 190)
+TINT: Colour = (58, 48, 26)  # behind a severe level
 LINE: Colour = (112, 200, 255)
 BANNER: Colour = (214, 220, 228)
 
@@ -123,17 +124,6 @@ def absent_mark(draw: ImageDraw.ImageDraw, box: Box) -> None:
     left, top, right, bottom = box
     middle = (top + bottom) / 2
     draw.line((left + 3, middle, right - 3, middle), fill=FAINT, width=3)
-
-
-def dashed_rectangle(draw: ImageDraw.ImageDraw, box: Box, colour: Colour) -> None:
-    """An outline that no filled or plain one is mistaken for."""
-    left, top, right, bottom = box
-    for x in np.arange(left, right, 12):
-        for y in (top, bottom):
-            draw.line((x, y, min(x + 6, right), y), fill=colour, width=2)
-    for y in np.arange(top, bottom, 12):
-        for x in (left, right):
-            draw.line((x, y, x, min(y + 6, bottom)), fill=colour, width=2)
 
 
 def segment(

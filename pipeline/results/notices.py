@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from cauda.core.domain import Report
 from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.context import ResultContext
-from cauda.pipeline.results.page import EDGE, WIDTH, foot, header
+from cauda.pipeline.results.margins import EDGE, WIDTH, foot, header
 
 HEIGHT = 640
 RETRACTED = "RETRACTED: DO NOT USE"

@@ -62,7 +62,11 @@ def _drop(item: Dataset, code: str) -> None:
 
 
 def _each_group(code: str) -> Callable[[Dataset], None]:
-    return lambda sr: [_drop(group, code) for group in read.of_template(sr, "1501")][0]
+    def drop(sr: Dataset) -> None:
+        for group in read.of_template(sr, "1501"):
+            _drop(group, code)
+
+    return drop
 
 
 def _region(sr: Dataset) -> Dataset:
@@ -70,7 +74,7 @@ def _region(sr: Dataset) -> Dataset:
 
 
 def _open(sr: Dataset) -> None:
-    _region(sr).GraphicData = list(_region(sr).GraphicData)[:-2] + [3.0, 3.0]
+    _region(sr).GraphicData = [*list(_region(sr).GraphicData)[:-2], 3.0, 3.0]
 
 
 def _outside(sr: Dataset) -> None:
@@ -214,9 +218,7 @@ def test_while_numbering_is_in_doubt_no_level_name_and_no_disc_code_leaves() -> 
 
 def test_the_counting_and_the_limits_are_always_stated() -> None:
     texts = {item.TextValue for item in read.walk(made()) if item.get("ValueType") == "TEXT"}
-    assert (
-        "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count." in texts
-    )
+    assert "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count." in texts
     assert any(text.startswith("Central canal only.") for text in texts)
     assert "RESEARCH: NOT FOR DIAGNOSIS" in texts
 
@@ -231,9 +233,7 @@ def test_the_counting_and_the_limits_are_always_stated() -> None:
         (given.report(level_doubt=Reason.TRANSITIONAL), "PARTIAL", "Not graded: S-1 (motion)"),
     ],
 )
-def test_partial_means_that_something_gradable_is_missing(
-    report: Report, flag: str, description: str | None
-) -> None:
+def test_partial_means_that_something_gradable_is_missing(report: Report, flag: str, description: str | None) -> None:
     sr = made(report)
     assert (sr.CompletionFlag, sr.get("CompletionFlagDescription")) == (flag, description)
     assert (sr.VerificationFlag, sr.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
@@ -309,7 +309,7 @@ def test_highdicom_reads_the_tree_as_a_measurement_report() -> None:
         "AI unverified L2/L3 canal: Normal/Mild", "AI unverified L3/L4 canal: Moderate",
         "AI unverified L4/L5 canal: Severe",
     ]  # fmt: skip
-    assert [site.value for site in planar[2].finding_sites] == ["61853006", "84020006"]
+    assert [site.value.value for site in planar[2].finding_sites] == ["61853006", "84020006"]
     assert planar[2].roi.value.shape == (5, 2)
     numbers = document.content.get_image_measurement_groups()
     assert [m.value for m in numbers[3].get_measurements()] == [0.21, 0.30, 0.49]
@@ -325,7 +325,9 @@ def test_series_number_and_description_do_not_disturb_hanging() -> None:
 def test_time_is_told_as_the_images_tell_it() -> None:
     """Their offset is copied only if they have one; otherwise the site's zone decides (CLINICAL.md 30)."""
     with_offset = structured_report(
-        given.report(), given.sources(TimezoneOffsetFromUTC="-0330"), given.context(site_timezone=ZoneInfo("Asia/Tokyo"))
+        given.report(),
+        given.sources(TimezoneOffsetFromUTC="-0330"),
+        given.context(site_timezone=ZoneInfo("Asia/Tokyo")),
     )
     assert (with_offset.ContentDate, with_offset.ContentTime) == ("20261120", "180015.250000")
     assert reread(with_offset).TimezoneOffsetFromUTC == "-0330"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cauda.core import stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
-from cauda.worker import stack
 
 
 def fails(secret: str) -> None:
