@@ -300,7 +300,9 @@ def test_without_its_axial_slices_a_level_is_not_imaged_and_the_rest_is_unchange
     kept = [image for image in images if image.header.SOPInstanceUID not in gone]
     report = analyse_study("1.2.3", kept, starter).report
     assert report.findings[-1].abstained is Reason.NOT_IMAGED
-    assert report.findings[:-1] == usual.findings[:-1]
+    for before, after in zip(usual.findings[:-1], report.findings[:-1], strict=True):
+        assert (after.grade, after.axial, after.point_mm) == (before.grade, before.axial, before.point_mm)
+        assert after.probabilities == pytest.approx(before.probabilities, abs=1e-4)  # another size of batch
 
 
 def test_without_sagittal_series_levels_are_not_named(scanner_study: Path, starter: Parts) -> None:
