@@ -301,8 +301,13 @@ def test_without_its_axial_slices_a_level_is_not_imaged_and_the_rest_is_unchange
     report = analyse_study("1.2.3", kept, starter).report
     assert report.findings[-1].abstained is Reason.NOT_IMAGED
     for before, after in zip(usual.findings[:-1], report.findings[:-1], strict=True):
-        assert (after.grade, after.axial, after.point_mm) == (before.grade, before.axial, before.point_mm)
-        assert after.probabilities == pytest.approx(before.probabilities, abs=1e-4)  # another size of batch
+        # Networks answer other sizes of batch with other last digits.
+        assert before.axial is not None
+        assert after.axial is not None
+        assert (after.grade, after.axial.sop_instance_uid) == (before.grade, before.axial.sop_instance_uid)
+        assert after.axial.center_px == pytest.approx(before.axial.center_px, abs=0.01)
+        assert after.point_mm == pytest.approx(before.point_mm, abs=0.01)
+        assert after.probabilities == pytest.approx(before.probabilities, abs=0.001)
 
 
 def test_without_sagittal_series_levels_are_not_named(scanner_study: Path, starter: Parts) -> None:
