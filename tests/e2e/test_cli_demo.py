@@ -33,11 +33,12 @@ def lives(data: Path) -> list[str]:
 
 def test_it_shows_a_line_a_level_and_where_the_results_lie(tmp_path: Path) -> None:
     """Also where no bundle is installed: then every level says why it is not graded. Twice in one folder is fine."""
-    for _ in range(2):
-        done = demo(tmp_path / "out", "--bundle", "none")
+    for bundle, said in (("none", "NOT GRADED: no grading model installed"), ("starter", "")):
+        done = demo(tmp_path / "out", "--bundle", bundle)
         assert done.returncode == 0, (done.stdout, done.stderr)
+        assert ("REPORTED by starter" in done.stdout) == (bundle == "starter")
         for level in ("L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"):
-            assert f"{level}  NOT GRADED: no grading model installed" in done.stdout
+            assert f"\n{level}  {said}" in done.stdout
         files = [Path(word) for word in done.stdout.split() if word.endswith((".dcm", ".png"))]
         assert [path.suffix for path in files] == [".dcm", ".dcm", ".png"]
         assert dcmread(files[0]).Modality == "SR"
