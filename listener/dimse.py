@@ -22,11 +22,11 @@ from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
-from cauda.core import log, spool, stack, uids
+from cauda.core import log, metrics, spool, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, answer_for, error_comment
 from cauda.core.settings import Peer, Settings
-from cauda.listener import head, metrics
+from cauda.listener import head
 from cauda.listener.filer import Arrived, Ended, Opened, Refused, Told
 from cauda.listener.part10 import Origin, file_meta
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, update
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import compare, headers, intake, log, schema, spool, stack
+from cauda.core import compare, headers, intake, log, metrics, schema, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
-from cauda.listener import metrics, part10
+from cauda.listener import part10
 from cauda.listener.part10 import Origin
 
 BATCH = 64

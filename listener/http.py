@@ -16,13 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cauda.core import revisions, schema
+from cauda.core import metrics, revisions, schema
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
-from cauda.listener import metrics
 
 _DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
 _LISTED = 200

@@ -1,4 +1,7 @@
-"""The listener's counters, in Prometheus's words. Labels are reasons and outcomes, never who or whom."""
+"""What is counted, in Prometheus's words. Labels are reasons, outcomes and destinations, never a patient.
+
+The listener serves them: its own counters, and gauges read from the ledger, which knows what the workers do.
+"""
 
 from __future__ import annotations
 
