@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cauda.core.domain import Level
+from cauda.core.domain import Level, Reason
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.parts import LumbarCheck
 from cauda.pipeline.sagittal import middle_slices
@@ -15,10 +15,11 @@ from cauda.pipeline.sagittal import middle_slices
 SPACING_MM = (25.5, 48.0)
 DEPTH_MM = (24.0, 58.0)
 MIN_DISCS = 3
+STRAIGHT_DEG = -3.0  # lumbar discs incline more forward the lower they lie, thoracic ones do not
 MIN_PROBABILITY = 0.5
 
 
-def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | None:
+def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | None:  # noqa: PLR0911  # one a reason
     """What speaks against a lumbar spine, in words; None when nothing does."""
     if levels is None:
         return "no discs along a spinal canal were seen"
@@ -31,6 +32,8 @@ def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | No
     depth = float(np.median([disc.depth_mm for disc in found]))
     if not DEPTH_MM[0] <= depth <= DEPTH_MM[1]:
         return f"discs are {depth:.0f} mm deep, lumbar ones {DEPTH_MM[0]:.0f} to {DEPTH_MM[1]:.0f}"
+    if levels.doubt is Reason.SACRUM_NOT_SHOWN and found[-1].tilt_deg - found[0].tilt_deg > STRAIGHT_DEG:
+        return "no sacrum is shown and the discs are not inclined as lumbar ones are"
     if check is not None:
         volume = levels.volume
         row_mm, col_mm, _ = volume.spacing_mm

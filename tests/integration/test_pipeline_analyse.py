@@ -209,7 +209,7 @@ def test_the_same_shift_within_one_frame_of_reference_is_believed() -> None:
     ("spine", "doubt"),
     [
         (Spine(lowest=-160.0), Reason.SACRUM_NOT_SHOWN),  # the picture ends above L5/S1
-        (Spine(tilt=0.0, lordosis=0.0), Reason.SACRUM_NOT_SHOWN),  # no lordosis: not what it seems
+        (Spine(tilt=0.2), Reason.SACRUM_NOT_SHOWN),  # too little lordosis: not what it seems
         (Spine(count=4), Reason.LEVELS_INCOMPLETE),
         (Spine(remnant=25.0), Reason.TRANSITIONAL),
         (Spine(remnant=35.0), Reason.SIXTH_SEGMENT),
@@ -238,13 +238,14 @@ def test_t1_and_t2_that_name_different_levels_raise_doubt() -> None:
     [
         Spine(spacing=18.0, depth=16.0, count=9),  # cervical: small and close together
         Spine(spacing=20.0, depth=22.0, count=9),  # upper thoracic
+        Spine(spacing=25.0, depth=28.0, count=12, tilt=0.0, lowest=-160.0),  # lower thoracic: nearly as large
     ],
 )
 def test_a_spine_of_another_size_is_not_lumbar_whatever_the_tags_say(spine: Spine) -> None:
     report = _analyse(study(spine)).report
     assert report.status is Status.REJECTED
     assert report.reason is Reason.NOT_LUMBAR
-    assert "mm" in report.reason_text
+    assert "discs" in report.reason_text
 
 
 def test_no_spine_at_all_is_not_lumbar() -> None:
