@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import Postgres, postgres
+
+pytest.register_assert_rewrite("harness", "ledgers", "peers")
+
+from peers import Postgres, postgres  # noqa: E402  after it is registered
 
 _NEEDED = ("storescu", "Orthanc", "redis-server", "initdb", "strace")
 

@@ -27,6 +27,8 @@ from typing import Any, TypeVar
 HOST = "127.0.0.1"
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
 
+PATIENCE = 3.0  # a busy machine needs longer; only a failure waits that long
+
 T = TypeVar("T")
 
 
@@ -41,7 +43,11 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], T], timeout: float = 20.0, what: str = "", every: float = 0.02) -> T:
-    """Poll until the condition is true and return its value; AssertionError with ``what`` when the time is over."""
+    """Poll until the condition is true and return its value; AssertionError with ``what`` when the time is over.
+
+    ``timeout`` is what a quiet machine needs in the worst case; a busy one is given more.
+    """
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import MR_IMAGE, dataset_bytes, part10
-from peers import HOST, Postgres, answers, free_port, until
+from peers import HOST, PATIENCE, Postgres, answers, free_port, until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -113,7 +113,8 @@ class Node:
         options = ["--data", str(self.data), "--bundle", "none"]
         options += [part for one in self.send_to for part in ("--send-to", one)]
         options += ["--port", str(self.port), "--http", str(self.http)] if doors else []
-        argv = [*self.under, *self.launch, *self.command, *options]
+        # the kernel ends it with us, whatever ends us
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", *self.under, *self.launch, *self.command, *options]
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.data.parent,
@@ -151,10 +152,10 @@ class Node:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         if self.popen is not None:
-            self.popen.wait(10)
+            self.popen.wait(30)
         until(lambda: not any(alive(pid) for pid in below), 10, "children end with their parent")
 
-    def stop(self, timeout: float = 40) -> int:
+    def stop(self, timeout: float = 120) -> int:
         """SIGTERM, and its exit status."""
         assert self.popen is not None
         if self.popen.poll() is None:
@@ -168,7 +169,7 @@ class Node:
         for pid in [self.pid, *pids_below(self.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.popen.wait(10)
+        self.popen.wait(30)
 
     def get(self, path: str) -> tuple[int, str]:
         """A page's status and text."""
@@ -224,7 +225,7 @@ class Sender:
     def attempt(self, images: Iterable[Dataset], *, release: bool = True) -> bool:
         """Send over one association; True when all was acknowledged."""
         ae = AE(self.calling)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
         for kind in {str(image.SOPClassUID) for image in images}:
             ae.add_requested_context(kind, ExplicitVRLittleEndian)
         association = ae.associate(HOST, self.port, ae_title=self.called)
@@ -254,7 +255,7 @@ class Sender:
 
     def insist(self, images: Sequence[Dataset], timeout: float = 60, stop: threading.Event | None = None) -> None:
         """Send until everything was acknowledged, as a modality's queue does."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         prepared(images)
         while missing := [image for image in images if str(image.SOPInstanceUID) not in self.acknowledged]:
             if stop is not None and stop.is_set():

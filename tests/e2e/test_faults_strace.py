@@ -13,7 +13,7 @@ from builders import mr_study
 from harness import Sender, node, prepared
 from peers import program, until
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
 
 TRACED = "fdatasync,fsync,rename,renameat,renameat2,sendto,write,openat,close"
 _CALL = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")

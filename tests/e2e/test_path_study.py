@@ -21,7 +21,7 @@ from builders import (
 from harness import Node, Sender, assert_each_once, node, nothing_in_between, prepared, settled
 from peers import Orthanc, orthanc, storescu, until
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def quiet(house: Node, study: str, instances: int) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_real_study_is_acknowledged_kept_completed_reported_and_its_results_accepted(
     house: Node, pacs: Orthanc, scanner_study: Path
 ) -> None:
