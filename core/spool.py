@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,12 +202,23 @@ def _write_all(fd: int, chunk: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files are equal."""
+    return sha256(one) == sha256(other)
+
+
 def file_image(
-    spool: Spool, arrival: Path, study_uid: str, sop_uid: str, *, first_version: int = 1
+    spool: Spool,
+    arrival: Path,
+    study_uid: str,
+    sop_uid: str,
+    *,
+    first_version: int = 1,
+    same: Callable[[Path, Path], bool] = same_bytes,
 ) -> tuple[Path, int]:
     """Give a landed file its name in the study's folder, never replacing one; returns path and version.
 
-    Not durable until `settle` is called for the folder. Repeats harmlessly: the same bytes keep their name.
+    Not durable until the folder is synced. Repeats harmlessly: what is ``same`` as the file there keeps its name.
     """
     folder = spool.studies / uids.checked(study_uid, "Study Instance UID")
     uids.checked(sop_uid, "SOP Instance UID")
@@ -221,7 +232,7 @@ def file_image(
         try:
             os.link(arrival, final)
         except FileExistsError:
-            if final.samefile(arrival) or sha256(final) == sha256(arrival):
+            if final.samefile(arrival) or same(final, arrival):
                 return final, version
             version += 1
         except OSError as error:

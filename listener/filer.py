@@ -117,7 +117,8 @@ class Filer:
         while True:
             try:
                 file_batch(self._ledger, self._spool, self._listener, batch)
-            except (Unavailable, IntegrityError) as error:
+            except (Unavailable, IntegrityError, OSError) as error:
+                # OSError: a disk that is full or away; the object is not to blame
                 # IntegrityError: another listener entered the same object first; it is a duplicate next time
                 if not self._away:
                     self._log.warning("filing_waits", reason=getattr(error, "reason", type(error).__name__))
@@ -235,7 +236,11 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connec
         stored, version = store.absolute(known.path), known.version
     else:
         first = 1 + max((row.version for row in kept), default=0)
-        stored, version = spool.file_image(store, path, header.study_uid, header.sop_uid, first_version=first)
+        # Another listener may have placed it a moment ago, with its own File Meta: the file that stays is entered.
+        stored, version = spool.file_image(
+            store, path, header.study_uid, header.sop_uid, first_version=first, same=part10.same_dataset
+        )
+        sha256, dataset_sha256, size = part10.digests(stored)
     same = None
     if current is not None and known is None:
         same = compare.same_picture(store.absolute(current.path), path)
