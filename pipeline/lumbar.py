@@ -10,9 +10,9 @@ from cauda.pipeline.parts import LumbarCheck
 from cauda.pipeline.sagittal import middle_slices
 
 # From disc to disc along the canal, and discs from front to back. Adult cervical segments measure about 16-20 mm and
-# 14-20 mm, thoracic ones 18-25 mm and 18-32 mm; lumbar ones 28-40 mm and 28-45 mm. The closest lumbar discs of SPIDER's
-# 33 masked patients lie 28 mm apart (median of four steps), the next 31 mm.
-SPACING_MM = (25.5, 48.0)
+# 14-20 mm, upper thoracic ones 18-23 mm and 18-25 mm; lumbar ones 28-38 mm and 28-45 mm, less along the canal's inner
+# curve and where discs collapsed: 24.9 mm is the least in SPIDER's 33 masked patients.
+SPACING_MM = (22.5, 48.0)
 DEPTH_MM = (24.0, 58.0)
 MIN_DISCS = 3
 STRAIGHT_DEG = -3.0  # lumbar discs incline more forward the lower they lie, thoracic ones do not
