@@ -55,13 +55,17 @@ def _view(picture: SagittalPicture, width: int, height: int) -> drawing.Box:
         scale = max(rows / height, columns / width)
         middle = (columns / 2, rows / 2)
     else:
-        xs, ys = zip(*picture.points_px.values(), strict=True)
+        xs = [x for x, _ in picture.points_px.values()]
         margin = MARGIN_MM / picture.mm_per_px
-        tall = max(ys) - min(ys) + 2 * margin
+        ys = [y for _, y in picture.points_px.values()]
+        top, bottom = min(ys) - margin, max(ys) + margin
+        names = _name_heights(picture)
+        top, bottom = min([top, *(y - margin / 3 for y in names)]), max([bottom, *(y + margin / 3 for y in names)])
+        tall = bottom - top
         wide = max(xs) - min(xs) + (REACH_MM + BEHIND_MM + 42) / picture.mm_per_px
         scale = min(max(tall / height, wide / width), max(rows / height, columns / width))
         # The canal stands right of the middle: names and discs lie before it.
-        middle = ((min(xs) + max(xs)) / 2 - 0.10 * width * scale, (min(ys) + max(ys)) / 2)
+        middle = ((min(xs) + max(xs)) / 2 - 0.10 * width * scale, (top + bottom) / 2)
     half_width, half_height = width * scale / 2, height * scale / 2
     return (
         middle[0] - half_width,
@@ -69,6 +73,16 @@ def _view(picture: SagittalPicture, width: int, height: int) -> drawing.Box:
         middle[0] + half_width,
         middle[1] + half_height,
     )
+
+
+def _name_heights(picture: SagittalPicture) -> list[float]:
+    """The rows where names will stand: at the anterior ends of the lines, far below a steep L5/S1 disc's point."""
+    found = []
+    for level, line in picture.lines.items():
+        length = math.dist(line.start_px, line.end_px) or 1.0
+        slope = (line.start_px[1] - line.end_px[1]) / length
+        found.append(picture.points_px[level][1] + slope * REACH_MM / picture.mm_per_px)
+    return found
 
 
 def _levels(
