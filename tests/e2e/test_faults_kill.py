@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from builders import mr_study, write
 from harness import Node, Sender, alive, assert_each_once, node, prepared, settled
-from peers import Orthanc, orthanc, until
+from peers import Orthanc, answers, orthanc, until
 from pydicom import Dataset
 
 pytestmark = pytest.mark.peers
@@ -144,7 +144,10 @@ def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_not
     studies = [mr_study(f"listener {n}") for n in range(len(LISTENER))]
     sender = Sender(0)
     for point, study in zip(LISTENER, studies, strict=True):
-        with node(data, command=("listen",), launch=_killer(*point)) as listener:
+        with node(data, command=("listen",), launch=_killer(*point), start=False) as listener:
+            listener.start(wait=False)
+            # It may die before anybody calls: what the one before left behind is filed first of all.
+            until(lambda: not alive(listener.pid) or answers(listener.port), 60, "it serves, or has died")
             sender.port = listener.port
             sender.attempt(prepared(study))
             until(lambda: not alive(listener.pid), 20, f"killed at {point}")
