@@ -20,6 +20,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import ThreadedAssociationServer
 
 from cauda.core import log, metrics, spool, stack, uids
@@ -94,7 +95,7 @@ def start(door: Door) -> ThreadedAssociationServer:
             (evt.EVT_REQUESTED, _requested, [door]),
             (evt.EVT_REJECTED, _rejected, [door]),
             (evt.EVT_ESTABLISHED, _established, [door]),
-            (evt.EVT_RELEASED, _ended, [door, "released"]),
+            (evt.EVT_ACSE_RECV, _release_asked, [door]),
             (evt.EVT_ABORTED, _ended, [door, "aborted"]),
             (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
             (evt.EVT_C_ECHO, _echo),
@@ -195,6 +196,12 @@ def _established(event: Any, door: Door) -> None:
     with door.lock:
         door.sessions[id(event.assoc)] = _Session(origin, time.monotonic())
     door.tell(Opened(origin))
+
+
+def _release_asked(event: Any, door: Door) -> None:
+    # EVT_RELEASED comes after the answer is sent, and may come after the peer has hung up
+    if isinstance(event.primitive, A_RELEASE):
+        _ended(event, door, "released")
 
 
 def _ended(event: Any, door: Door, how: str) -> None:

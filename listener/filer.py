@@ -62,6 +62,11 @@ class Refused:
 Told = Opened | Arrived | Ended | Refused
 
 
+# OSError: a disk that is full or away; the object is not to blame.
+# IntegrityError: another listener entered the same object first; it is a duplicate next time.
+PASSING = (Unavailable, IntegrityError, OSError)
+
+
 class Filer:
     """Owns the queue and its thread."""
 
@@ -116,22 +121,14 @@ class Filer:
         wait_s = _FIRST_WAIT_S
         while True:
             try:
-                file_batch(self._ledger, self._spool, self._listener, batch)
-            except (Unavailable, IntegrityError, OSError) as error:
-                # OSError: a disk that is full or away; the object is not to blame
-                # IntegrityError: another listener entered the same object first; it is a duplicate next time
+                file_or_set_aside(self._ledger, self._spool, self._listener, batch)
+            except PASSING as error:
                 if not self._away:
                     self._log.warning("filing_waits", reason=getattr(error, "reason", type(error).__name__))
                 self._away = True
                 if self._stop.wait(wait_s):
                     return False
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-            except Exception as error:  # noqa: BLE001  one strange object must not stop all filing
-                if len(batch) == 1:
-                    self._log.error("filing_failed", stack=stack.of(error))
-                    _set_aside(self._ledger, self._spool, batch[0])
-                    return True
-                return all(self._insist([one]) for one in batch)
             else:
                 if self._away:
                     self._log.info("filing_goes_on")
@@ -147,12 +144,30 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
         try:
             left = spool.waiting(arrivals.folder)
             for start in range(0, len(left), BATCH):
-                file_batch(ledger, store, "", [Arrived(path) for path in left[start : start + BATCH]])
+                file_or_set_aside(ledger, store, "", [Arrived(path) for path in left[start : start + BATCH]])
             spool.remove_if_empty(arrivals)
             count += len(left)
         finally:
             arrivals.close()
     return count
+
+
+def file_or_set_aside(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequence[Told]) -> None:
+    """File a batch; an object that meets a bug is set aside, so that nothing else waits for it.
+
+    Raises what is PASSING: the same batch may be tried again, whatever was done of it.
+    """
+    try:
+        file_batch(ledger, store, listener, batch)
+    except PASSING:
+        raise
+    except Exception as error:  # noqa: BLE001  one strange object must not stop all filing
+        if len(batch) > 1:
+            for one in batch:
+                file_or_set_aside(ledger, store, listener, [one])
+        else:
+            log.get("filer").error("filing_failed", stack=stack.of(error))
+            _set_aside(ledger, store, batch[0])
 
 
 @dataclass(slots=True)
@@ -243,7 +258,9 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connec
         sha256, dataset_sha256, size = part10.digests(stored)
     same = None
     if current is not None and known is None:
-        same = compare.same_picture(store.absolute(current.path), path)
+        # A version that somebody removed cannot be compared, and what cannot be shown to be equal is not.
+        before = store.absolute(current.path)
+        same = before.is_file() and compare.same_picture(before, path)
     return Filed(
         header=header,
         path=store.relative(stored),
@@ -282,8 +299,8 @@ def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:
     if not isinstance(one, Arrived) or not one.path.exists():
         return
     kept = store.unfiled / one.path.name
+    with ledger.write() as conn:  # first, so that a ledger that is away leaves the arrival to be tried again
+        record(ledger, conn, "object_unfiled", path=store.relative(kept))
     one.path.rename(kept)
     spool.fsync_folder(store.unfiled)
-    with ledger.write() as conn:
-        record(ledger, conn, "object_unfiled", path=store.relative(kept))
     metrics.filed.labels("unfiled").inc()

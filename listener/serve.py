@@ -15,7 +15,7 @@ from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.listener import completeness, dimse, http
-from cauda.listener.filer import Filer, adopt
+from cauda.listener.filer import PASSING, Filer, adopt
 
 _TICK_S = 0.5
 _SEEN_EVERY_S = 5.0
@@ -121,17 +121,17 @@ def _tick_until(
         try:
             if until_seen <= 0:
                 _say_seen(book, token)
+                until_seen = _SEEN_EVERY_S  # before adopting: what cannot be adopted now must not stop the rest
                 adopted = adopt(book, store, arrivals.folder)
                 if adopted:
                     logger.info("arrivals_adopted", count=adopted)
-                until_seen = _SEEN_EVERY_S
             for uid in completeness.tick(book, settings.completeness, fingerprint):
                 logger.info("study_complete", study=uid)
                 bell(doorbell.GRADE)
             processes.ring_due(book, bell, known)
-        except Unavailable as error:
+        except PASSING as error:
             if not away:
-                logger.warning("tick_waits", reason=error.reason, message=error.message)
+                logger.warning("tick_waits", reason=getattr(error, "reason", type(error).__name__))
             away = True
         else:
             if away:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
 from io import BytesIO
@@ -152,6 +153,37 @@ def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(tmp_path: Path, monk
         assert answer.Status == 0x0110
         assert "Doe" not in answer.ErrorComment
         assert raw_store(house.ports.dimse, image_bytes()).Status == 0x0000
+
+
+def test_a_release_is_a_release_however_quickly_the_peer_hangs_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the connection was closed before pynetdicom came to say that it was released."""
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "Association Released":
+                until(lambda: [a for a in house.rows(schema.association) if a["ended_how"]], what="its end")
+
+    with listener(tmp_path / "data") as house:
+        logger, slow = logging.getLogger("pynetdicom.association"), Slow()
+        monkeypatch.setattr(logger, "level", logging.INFO)
+        logger.addHandler(slow)
+        try:
+            assert echoscu(house.ports.dimse)
+            until(lambda: [a for a in house.rows(schema.association) if a["ended_how"]], what="the end")
+        finally:
+            logger.removeHandler(slow)
+        assert house.row(schema.association)["ended_how"] == "released"
+
+
+def test_one_peer_cannot_take_every_association(tmp_path: Path) -> None:
+    with listener(tmp_path / "data", limits={"min_free_bytes": 0, "max_associations_per_peer": 1}) as house:
+        with association(house.ports.dimse, [(builders.MR_IMAGE, "1.2.840.10008.1.2.1")]) as first:
+            assert first.is_established
+            with association(house.ports.dimse, [(builders.MR_IMAGE, "1.2.840.10008.1.2.1")]) as second:
+                assert second.is_rejected
+        until(lambda: echoscu(house.ports.dimse), what="room for the peer again")
 
 
 def test_a_resend_opens_nothing(tmp_path: Path) -> None:

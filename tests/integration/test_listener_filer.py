@@ -1,0 +1,115 @@
+"""The filer when something is wrong: a passing fault costs time, a strange object costs nobody else anything."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import builders
+import pytest
+from listener_house import listener, store
+from peers import until
+from pydicom import Dataset
+
+from cauda.core import compare, schema, spool
+from cauda.core.domain import Reason
+from cauda.core.errors import Unavailable
+from cauda.listener import filer, part10
+
+pytestmark = pytest.mark.peers
+
+
+def failing_first(real: Callable[..., Any], error: Exception, times: int = 1) -> Callable[..., Any]:
+    """The function, which raises the first times it is called."""
+    left = [error] * times
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*args, **kwargs)
+
+    return call
+
+
+def left_behind(data: Path, *contents: bytes) -> None:
+    """What a listener that was killed left in its arrivals folder."""
+    house = spool.Spool(data)
+    house.prepare()
+    arrivals = spool.open_arrivals(house, "dead")
+    for place, content in enumerate(contents):
+        spool.land(arrivals.folder, f"{place:04d}", [content])
+    arrivals.close()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE])
+def test_a_passing_fault_of_the_disk_sets_no_good_image_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    images = builders.mr_study(20, axial=1, sagittal=1)
+    monkeypatch.setattr(part10, "digests", failing_first(part10.digests, OSError(code, "passing"), times=2))
+    with listener(tmp_path / "data") as house:
+        store(house.ports.dimse, images)
+        house.until_filed()
+        assert len(house.rows(schema.instance)) == 2
+    assert not list((tmp_path / "data" / "unfiled").iterdir())
+
+
+def test_an_object_that_meets_a_bug_is_set_aside_alone_and_the_door_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left by a listener that it may have killed: it must not take the next one down, too."""
+    good, strange = builders.mr_study(21, axial=1, sagittal=1)
+    left_behind(tmp_path / "data", builders.part10(strange), builders.part10(good))
+    real = part10.digests
+
+    def digests(path: Path) -> tuple[str, str, int]:
+        if path.name.startswith("0000"):
+            raise ZeroDivisionError("a bug")
+        return real(path)
+
+    monkeypatch.setattr(part10, "digests", digests)
+    with listener(tmp_path / "data") as house:
+        until(lambda: house.rows(schema.instance), what="the other object filed")
+        assert house.row(schema.instance)["sop_uid"] == good.SOPInstanceUID
+        assert [e["kind"] for e in house.rows(schema.event) if "unfiled" in e["kind"]] == ["object_unfiled"]
+        assert house.thread.is_alive()
+    (kept,) = (tmp_path / "data" / "unfiled").iterdir()
+    assert kept.read_bytes() == builders.part10(strange)
+
+
+def test_setting_aside_waits_for_a_ledger_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The filer goes on afterwards, and the object's event is not lost."""
+    away = Unavailable(Reason.LEDGER_DOWN, "ledger: away")
+    monkeypatch.setattr(filer, "record", failing_first(filer.record, away, times=2))
+    monkeypatch.setattr(part10, "digests", failing_first(part10.digests, ZeroDivisionError("a bug")))
+    monkeypatch.setattr(compare, "same_picture", failing_first(compare.same_picture, ZeroDivisionError("a bug"), 9))
+    images = builders.mr_study(22, axial=1, sagittal=0)
+    corrected = builders.mr_study(22, axial=1, sagittal=0, PatientName="B")
+    with listener(tmp_path / "data") as house:
+        store(house.ports.dimse, images)
+        house.until_filed()
+        store(house.ports.dimse, corrected)  # its comparison never works
+        house.until_filed()
+        store(house.ports.dimse, builders.mr_study(23, axial=1, sagittal=0))
+        until(lambda: len(house.rows(schema.study)) == 2, what="a later study filed")
+        unfiled = [e for e in house.rows(schema.event) if e["kind"] == "object_unfiled"]
+    kept = list((tmp_path / "data" / "unfiled").iterdir())
+    assert {e["detail"]["path"] for e in unfiled} == {f"unfiled/{path.name}" for path in kept}
+    assert len(kept) == 1
+
+
+def test_an_image_whose_first_version_is_gone_is_filed_and_its_study_held(tmp_path: Path) -> None:
+    """What cannot be shown to be equal is not; and nothing waits behind it."""
+    images = builders.mr_study(24, axial=1, sagittal=0)
+    with listener(tmp_path / "data") as house:
+        store(house.ports.dimse, images)
+        until(lambda: house.rows(schema.instance), what="the image filed")
+        house.until_filed()
+        next((house.data / "studies").glob("*/*.dcm")).unlink()
+        renamed: list[Dataset] = builders.mr_study(24, axial=1, sagittal=0, PatientName="B")
+        store(house.ports.dimse, renamed)
+        until(lambda: house.row(schema.study)["hold"] == Reason.PIXELS_CHANGED, what="hold")
+        house.until_filed()
+        assert not list((house.data / "unfiled").iterdir())
