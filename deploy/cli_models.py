@@ -31,11 +31,11 @@ def show(options: Options, *, as_json: output.AsJson = False) -> None:
 @app.command()
 @common
 def verify(options: Options) -> None:
-    """Check every hash, load the bundle and grade its reference inputs again; exits 2 when anything differs."""
-    from cauda.models.bundle import load_bundle
+    """Check every hash, the reference inputs, and that it withholds no more Severe levels; exits 2 when it fails."""
+    from cauda.models import verify as verification
 
     folder = _bundle(options)
-    parts = load_bundle(folder, options.settings().grading.bundle_digest)
+    parts = verification.verify(folder, options.settings().grading.bundle_digest)
     output.say(f"{folder} is whole: {parts.info.name} {parts.info.version}, digest {parts.info.digest}")
 
 

@@ -13,8 +13,10 @@ from cauda.models.bundle import Card
 from cauda.models.localiser import CLASSES, UNetLocaliser
 from cauda.models.phantom.crops import Crops
 from cauda.models.train_localiser import SPIDER_MM, Masked
+from cauda.pipeline.parts import Preprocessing
 
 _RESAMPLES = 500
+ABSTENTION = "abstention_"
 
 
 def overlap(weights: dict[str, Tensor], slices: Sequence[Masked]) -> dict[str, float]:
@@ -39,10 +41,9 @@ def grades(p: F64, held: Crops, draw: np.random.Generator) -> dict[str, float]:
         np.concatenate([groups[i] for i in draw.integers(0, len(groups), len(groups))]).mean()
         for _ in range(_RESAMPLES)
     ]
-    names = [name.lower().replace("/", "_") for name in GradeScale.RSNA_3.grades]
+    names = [_name(grade) for grade in GradeScale.RSNA_3.grades]
     out = {
         "crops": float(len(right)),
-        "coverage": 1.0,  # every held-out crop is graded here; abstention is the pipeline's
         "accuracy": float(right.mean()),
         "accuracy_low": float(np.quantile(means, 0.025)),
         "accuracy_high": float(np.quantile(means, 0.975)),
@@ -50,6 +51,19 @@ def grades(p: F64, held: Crops, draw: np.random.Generator) -> dict[str, float]:
         "ranked_right": ranked_right(p @ np.arange(p.shape[1]), held),
     }
     return out | {f"accuracy_{name}": float(right[held.rsna == i].mean()) for i, name in enumerate(names)}
+
+
+def abstention(p: F64, distances: F64, held: Crops, made: Preprocessing) -> dict[str, float]:
+    """Share of crops withheld, by true grade (CLINICAL.md 12): quality checks must not discard disease."""
+    withheld = (p.max(axis=1) < made.uncertain_below) | (distances > made.max_distance)
+    return {
+        f"{ABSTENTION}{_name(grade)}": float(withheld[held.rsna == i].mean())
+        for i, grade in enumerate(GradeScale.RSNA_3.grades)
+    }
+
+
+def _name(grade: str) -> str:
+    return grade.lower().replace("/", "_")
 
 
 def ranked_right(score: F64, held: Crops) -> float:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cauda.core.domain import GradeScale, Level, Reason
-from cauda.core.errors import Misconfigured
+from cauda.core.domain import Condition, GradeScale, Level, Reason
+from cauda.core.errors import Misconfigured, Rejected
 from cauda.models import bundle, graders, manifest
 from cauda.models.backbones import Backbone, TimmEmbedder, create
 from cauda.models.bundle import Card, Made, load_bundle, save_bundle
+from cauda.models.datasets import read_rsna, split
 from cauda.models.localiser import UNet
+from cauda.models.verify import verify
 from cauda.pipeline.parts import Preprocessing
 
 TINY = Backbone(name="lcnet_035", size_px=32)
@@ -152,6 +155,46 @@ def test_real_weights_come_from_a_local_file(realdata: Path) -> None:
     stripes = stripes * 0.8 + draw.normal(0, 0.01, stripes.shape).astype(np.float32)
     f = embedder.embed(np.concatenate([flat, stripes]).astype(np.float32))
     assert np.linalg.norm(f[0] - f[1]) < 0.5 * np.linalg.norm(f[0] - f[2])
+
+
+@pytest.mark.parametrize(
+    ("mild", "severe", "fine"), [(0.0, 0.0, True), (0.02, 0.03, True), (0.02, 0.04, False), (0.0, 0.01, False)]
+)
+def test_a_bundle_that_withholds_disease_does_not_verify(
+    made: Made, tmp_path: Path, mild: float, severe: float, fine: bool
+) -> None:
+    """CLINICAL.md 12."""
+    rates = {"abstention_normal_mild": mild, "abstention_moderate": 0.0, "abstention_severe": severe}
+    save_bundle(tmp_path / "b", replace(made, evaluation=rates), CARD)
+    if fine:
+        verify(tmp_path / "b")
+    else:
+        with pytest.raises(Misconfigured, match="Severe"):
+            verify(tmp_path / "b")
+
+
+def test_a_bundle_that_does_not_say_what_it_withholds_does_not_verify(folder: Path) -> None:
+    with pytest.raises(Misconfigured, match="abstains"):
+        verify(folder)
+
+
+@pytest.mark.realdata
+def test_the_rsna_layout_is_read_with_blank_grades_left_out(realdata: Path, tmp_path: Path) -> None:
+    (study,) = read_rsna(realdata / "rsna-sample" / "kaggle")
+    assert len(study.grades) == 25
+    assert set(study.series.values()) == {"Axial T2", "Sagittal T2/STIR", "Sagittal T1"}
+    assert all(point.file.is_file() for point in study.points)
+    canal = [point for point in study.points if point.condition is Condition.CANAL]
+    assert [point.level for point in canal] == list(Level)
+    assert {study.series[point.series] for point in canal} == {"Sagittal T2/STIR"}
+    with pytest.raises(Rejected, match=r"train\.csv"):
+        read_rsna(tmp_path)
+
+
+def test_a_split_keeps_a_patient_together() -> None:
+    parts = split([f"p{n % 20}" for n in range(100)], (0.8, 0.1, 0.1), 1)
+    assert [len(part) for part in parts] == [16, 2, 2]
+    assert not parts[0] & parts[1]
 
 
 def test_an_unknown_backbone_or_grader_names_what_is_allowed() -> None:
