@@ -103,6 +103,14 @@ def due(ledger: Ledger, conn: Connection, known: Sequence[str]) -> int:
     return int(conn.execute(select(func.count()).select_from(_source()).where(where)).scalar_one())
 
 
+def due_since(ledger: Ledger, conn: Connection, known: Sequence[str]) -> float | None:
+    """Since when the oldest delivery that could be claimed now has been due; None when there is none."""
+    where = _claimable(ledger.now(), _dead_workers(conn), known)
+    oldest = select(func.min(schema.delivery.c.not_before)).select_from(_source()).where(where)
+    found = conn.execute(oldest).scalar_one()
+    return None if found is None else float(found)
+
+
 def claim(ledger: Ledger, *, worker: str, lease_s: float, known: Sequence[str]) -> Claim | None:
     """Claim the next delivery to one of the known destinations: highest priority, then the newest study."""
     table, study = schema.delivery, schema.study

@@ -6,35 +6,37 @@ import html
 import shutil
 import socket
 import threading
+from collections.abc import Sequence
 
 import uvicorn
 from prometheus_client import generate_latest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cauda.core import metrics, revisions, schema
+from cauda.core import deliveries, metrics, revisions, schema
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
 
-_DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
+DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
 _LISTED = 200
 
 
 def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
     """The ASGI application."""
+    destinations = [one.name for one in settings.destinations]
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        problems = await run_in_threadpool(not_ready, ledger, store)
+        problems = await run_in_threadpool(not_ready, ledger, store, destinations)
         return JSONResponse({"ready": not problems, "reasons": problems}, 503 if problems else 200)
 
     async def scrape(_request: Request) -> Response:
@@ -59,7 +61,7 @@ def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
     )
 
 
-def not_ready(ledger: Ledger, store: Spool) -> list[str]:
+def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list[str]:
     """Why this node should get no traffic or attention; empty when all is well."""
     problems = []
     try:
@@ -70,23 +72,32 @@ def not_ready(ledger: Ledger, store: Spool) -> list[str]:
         problems.append(f"data folder: {error.strerror}")
     try:
         with ledger.read() as conn:
-            if _deaf(ledger, conn):
-                problems.append("a worker is deaf: work is due and nobody claims it")
+            if _deaf_grader(ledger, conn):
+                problems.append("a worker is deaf: studies are due and nobody claims them")
+            if _deaf_deliverer(ledger, conn, destinations):
+                problems.append("a worker is deaf: results are due and nobody sends them")
     except CaudaError as error:
         problems.append(error.message)
     return problems
 
 
-def _deaf(ledger: Ledger, conn: Connection) -> bool:
+def _deaf_grader(ledger: Ledger, conn: Connection) -> bool:
     if not revisions.due(ledger, conn):
         return False
     table = schema.revision
-    oldest = conn.execute(
-        select(func.min(table.c.not_before)).where(table.c.state == RevisionState.DUE)
-    ).scalar_one()  # fmt: skip
-    claimed = conn.execute(select(func.max(schema.source.c.served_at))).scalar_one()
-    quiet_since = max(oldest or 0.0, claimed or 0.0)
-    return oldest is not None and ledger.time(conn) - quiet_since > _DEAF_AFTER_S
+    oldest = conn.execute(select(func.min(table.c.not_before)).where(table.c.state == RevisionState.DUE)).scalar_one()
+    return _silent(ledger, conn, oldest, func.max(schema.source.c.served_at))
+
+
+def _deaf_deliverer(ledger: Ledger, conn: Connection, destinations: Sequence[str]) -> bool:
+    oldest = deliveries.due_since(ledger, conn, destinations)
+    return _silent(ledger, conn, oldest, func.max(schema.delivery.c.sent_at))
+
+
+def _silent(ledger: Ledger, conn: Connection, oldest: float | None, last: ColumnElement[float]) -> bool:
+    """Work has been due for long, and nothing of its kind was claimed for as long."""
+    claimed = conn.execute(select(last)).scalar_one()
+    return oldest is not None and ledger.time(conn) - max(oldest, claimed or 0.0) > DEAF_AFTER_S
 
 
 def _gauge(ledger: Ledger, store: Spool) -> None:
@@ -170,6 +181,7 @@ class Server:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            self._socket.listen(128)  # from here on a caller waits instead of being refused
         except OSError:
             self._socket.close()
             raise
