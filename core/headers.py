@@ -136,10 +136,7 @@ def role(dataset: Dataset) -> Role:
     plane = _plane(dataset)
     if plane is None:
         return Role.MR_OTHER
-    text = " ".join(
-        str(dataset.get(keyword) or "") for keyword in ("SeriesDescription", "ProtocolName", "SequenceName")
-    ).lower()
-    text = re.sub(r"[_*/()\[\].-]+", " ", text)
+    text = _words(*(str(dataset.get(k) or "") for k in ("SeriesDescription", "ProtocolName", "SequenceName")))
     image_type = {str(part).upper() for part in (dataset.get("ImageType") or ())}
     if image_type & {"LOCALIZER", "ADC", "DIFFUSION", "PROJECTION IMAGE"}:
         return Role.MR_OTHER
@@ -154,6 +151,16 @@ def role(dataset: Dataset) -> Role:
     if t1 or gradient or _NOT_T2.search(text):
         return Role.MR_OTHER
     return Role.AXIAL if plane == "axial" else Role.SAGITTAL
+
+
+def never_input(description: str) -> bool:
+    """Whether a series is told by its description alone to be none that is used: a localizer, a diffusion series."""
+    text = _words(description)
+    return _NOT_T2.search(text) is not None and _T1.search(text) is None
+
+
+def _words(*texts: str) -> str:
+    return re.sub(r"[_*/()\[\].-]+", " ", " ".join(texts).lower())
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

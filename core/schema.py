@@ -131,6 +131,17 @@ study = Table(
     Index("ix_study_first_at", "first_at"),
 )
 
+listing = Table(  # what the archive says that a study holds (`core.listings`)
+    "listing",
+    metadata,
+    Column("study_uid", String(64), ForeignKey("study.uid"), primary_key=True),
+    Column("asked_at", Double, nullable=False),
+    Column("series", JSON(none_as_null=True)),  # Series UID -> images, or null where the archive does not say
+    Column("since", Double),  # the first of the answers in a row that say the same
+    Column("answered_at", Double),  # the last of them
+    Column("problem", String(128)),  # why the last question has no answer
+)
+
 instance = Table(
     "instance",
     metadata,

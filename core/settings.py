@@ -93,12 +93,44 @@ class Limits(_Section):
     drain_s: Seconds = 20
 
 
+class Expected(_Section):
+    """How many series of a kind a study is waited for, by what their headers say; only ever a delay."""
+
+    axial: int = Field(default=0, ge=0)  # T2-possible
+    sagittal: int = Field(default=0, ge=0)  # T2-possible
+    sagittal_t1: int = Field(default=0, ge=0)
+
+
 class Completeness(_Section):
     """When a study counts as complete (CLINICAL.md 3)."""
 
     after_release_s: Seconds = 600
     quiet_s: Seconds = 600
     hard_age_s: Seconds = 5400
+    agree_s: Seconds = 180  # the archive's list has stood for so long, and nothing came meanwhile
+    stale_s: Seconds = 300  # an older answer of the archive says nothing
+    expected: Expected = Expected()
+
+
+class Source(_Section):
+    """The archive that is asked what a study should hold; without a url nobody is."""
+
+    url: str | None = None  # dimse://AET@HOST:PORT, dicomweb+http(s)://HOST:PORT/PATH
+    calling_aet: AeTitle | None = None  # toward it; the node's own otherwise
+    authorization: SecretStr | None = None  # for dicomweb, the value of the Authorization header
+    ask_every_s: Seconds = 30
+    timeout_s: Seconds = 10
+
+    @model_validator(mode="after")
+    def _known(self) -> Source:
+        if self.url is None:
+            return self
+        parts = urlsplit(self.url)
+        if parts.scheme == "dimse":
+            Destination.model_validate(self.url)
+        elif parts.scheme not in {"dicomweb+http", "dicomweb+https"} or not parts.hostname:
+            raise ValueError(f"{self.url!r}: allowed are dimse://AET@HOST:PORT and dicomweb+http(s)://HOST:PORT/PATH")
+        return self
 
 
 class Grading(_Section):
@@ -232,6 +264,7 @@ class Settings(BaseSettings):
     peers: tuple[Peer, ...] = (Peer(network="127.0.0.0/8"), Peer(network="::1/128"))
     limits: Limits = Limits()
     completeness: Completeness = Completeness()
+    source: Source = Source()
     grading: Grading = Grading()
     delivery: Delivery = Delivery()
     destinations: tuple[Destination, ...] = ()

@@ -9,12 +9,20 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select, update
 
-from cauda.core import intake, processes, revisions, schema
+from cauda.core import intake, listings, processes, revisions, schema
 from cauda.core.headers import Role
 from cauda.core.ledger import Ledger, record
+from cauda.core.listings import Counts, Listing
 from cauda.core.revisions import Fingerprint
 from cauda.core.schema import RevisionKind, StudyState
 from cauda.core.settings import Completeness
+
+_NAMES = {
+    Role.AXIAL: "axial T2-possible",
+    Role.SAGITTAL: "sagittal T2-possible",
+    Role.SAGITTAL_T1: "sagittal T1",
+    Role.MR_OTHER: "other MR",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +37,24 @@ class Facts:
     forced: bool
     reported: bool  # a revision of it has been reported before
     late_revisions: int
-    counts: Mapping[Role, int]  # current images by role
+    series: Mapping[str, Mapping[Role, int]]  # current MR images, not ours, by Series UID and role
     active: bool  # an association that brought something within the quiet time is open, its listener alive
+    listing: Listing | None = None  # what the archive said last, however long ago
+
+    @property
+    def counts(self) -> Counter[Role]:
+        """Images by role."""
+        return sum((Counter(roles) for roles in self.series.values()), Counter())
+
+    @property
+    def kinds(self) -> Counter[Role]:
+        """Series by role; one that holds several counts for each."""
+        return Counter(role for roles in self.series.values() for role in roles)
+
+    @property
+    def changed_at(self) -> float:
+        """When the set of gradable images last changed."""
+        return self.opened_at if self.input_at is None else self.input_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +79,20 @@ def decide(facts: Facts, now: float, policy: Completeness) -> Complete | Wait:
     if facts.forced:
         return Complete(reason=f"an operator said so: {_inventory(facts)}")
     if now - facts.opened_at >= policy.hard_age_s:
-        return Complete(reason=f"hard age of {policy.hard_age_s:.0f} s reached: {_inventory(facts)}")
-    missing = _missing(facts)
-    return Wait(why=missing) if missing else _settled(facts, now, policy)
+        lacking = _lacking(facts, now, policy)
+        return Complete(
+            reason=f"hard age of {policy.hard_age_s:.0f} s reached: {_inventory(facts)}"
+            + (f"; {lacking}" if lacking else "")
+        )
+    missing = _missing(facts, policy) or _lacking(facts, now, policy)
+    if missing:
+        return Wait(why=missing)
+    if _agreed(facts, now, policy):
+        return Complete(reason=f"archive lists {_listed(facts)} MR series, all here: {_inventory(facts)}")
+    return _settled(facts, now, policy)
 
 
-def _missing(facts: Facts) -> str:
+def _missing(facts: Facts, policy: Completeness) -> str:
     """What keeps the study open whatever the silence; empty when nothing does."""
     if facts.reported:
         return "late images of a reported study wait out the hard age"
@@ -68,12 +100,56 @@ def _missing(facts: Facts) -> str:
         return "an association that brought images is open"
     if not (facts.counts.get(Role.AXIAL) and facts.counts.get(Role.SAGITTAL)):
         return f"sagittal and axial T2 are not both there: {_inventory(facts)}"
+    wanted = {Role.AXIAL: policy.expected.axial, Role.SAGITTAL: policy.expected.sagittal,
+              Role.SAGITTAL_T1: policy.expected.sagittal_t1}  # fmt: skip
+    for role, count in wanted.items():
+        if facts.kinds[role] < count:
+            return f"{count} {_NAMES[role]} series are expected, {facts.kinds[role]} here"
     return ""
+
+
+def _fresh(facts: Facts, now: float, policy: Completeness) -> Counts:
+    """The archive's series, unless it said nothing, knows none, or said it too long ago."""
+    listing = facts.listing
+    return listing.series if listing is not None and now - listing.answered_at <= policy.stale_s else {}
+
+
+def _lacking(facts: Facts, now: float, policy: Completeness) -> str:
+    """What the archive has and we do not; empty when it is silent. A series without a count is here with one image."""
+    listed = _fresh(facts, now, policy)
+    lacks = {uid: (count or 1) - _here(facts, uid) for uid, count in listed.items()}
+    lacks = {uid: lack for uid, lack in lacks.items() if lack > 0}
+    if not lacks:
+        return ""
+    return f"archive lists {len(listed)} MR series, {len(lacks)} not all here: {sum(lacks.values())} images missing"
+
+
+def _agreed(facts: Facts, now: float, policy: Completeness) -> bool:
+    """Whether the archive and we hold the same, and have done so for long enough.
+
+    It may be receiving too: only an answer that was given twice counts, with nothing arriving here in between, and
+    only when it lists every series here that can be graded.
+    """
+    listed, listing = _fresh(facts, now, policy), facts.listing
+    if listing is None or not listed:
+        return False
+    whole = all(count is not None and count == _here(facts, uid) for uid, count in listed.items())
+    known = all(uid in listed for uid, roles in facts.series.items() if any(role.is_input for role in roles))
+    stood = listing.answered_at - max(listing.since, facts.changed_at)
+    return whole and known and stood >= policy.agree_s
+
+
+def _here(facts: Facts, series_uid: str) -> int:
+    return sum(facts.series.get(series_uid, {}).values())
+
+
+def _listed(facts: Facts) -> int:
+    return len(facts.listing.series) if facts.listing else 0
 
 
 def _settled(facts: Facts, now: float, policy: Completeness) -> Complete | Wait:
     """Whether the sender has been silent for long enough; a release counts only after the last image."""
-    changed = facts.opened_at if facts.input_at is None else facts.input_at
+    changed = facts.changed_at
     if facts.released_at is not None and facts.released_at >= changed:
         what, since, enough = "released", now - facts.released_at, policy.after_release_s
     else:
@@ -94,23 +170,22 @@ def _correction(facts: Facts, now: float, policy: Completeness) -> Complete | Wa
 
 
 def _inventory(facts: Facts) -> str:
-    names = {Role.AXIAL: "axial T2-possible", Role.SAGITTAL: "sagittal T2-possible", Role.SAGITTAL_T1: "sagittal T1",
-             Role.MR_OTHER: "other MR"}  # fmt: skip
-    parts = [f"{facts.counts[role]} {name}" for role, name in names.items() if facts.counts.get(role)]
+    counts = facts.counts
+    parts = [f"{counts[role]} {name}" for role, name in _NAMES.items() if counts[role]]
     return ", ".join(parts) or "no MR image"
 
 
 def facts_of(ledger: Ledger, conn: Connection, study: Any, quiet_s: float) -> Facts:
     """Gather the facts of one study row."""
     images, association = schema.instance, schema.association
-    counts: Counter[Role] = Counter()
+    series: dict[str, dict[Role, int]] = {}
     rows = conn.execute(
-        select(images.c.role, func.count())
-        .where(images.c.study_uid == study.uid, images.c.current, ~images.c.ours)
-        .group_by(images.c.role)
+        select(images.c.series_uid, images.c.role, func.count())
+        .where(images.c.study_uid == study.uid, images.c.current, ~images.c.ours, images.c.role != Role.INERT)
+        .group_by(images.c.series_uid, images.c.role)
     )
-    for role, count in rows:
-        counts[Role(role)] = count
+    for uid, role, count in rows:
+        series.setdefault(uid, {})[Role(role)] = count
     dead = processes.dead(ledger, conn, "listener")
     alive = select(schema.process.c.token).where(
         schema.process.c.role == "listener", schema.process.c.token.not_in(dead)
@@ -135,8 +210,9 @@ def facts_of(ledger: Ledger, conn: Connection, study: Any, quiet_s: float) -> Fa
         forced=study.forced,
         reported=revisions.reported(conn, study.uid),
         late_revisions=study.late_revisions,
-        counts=counts,
+        series=series,
         active=active is not None,
+        listing=listings.of(conn, study.uid),
     )
 
 

@@ -15,6 +15,7 @@ from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.listener import completeness, dimse, http
+from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
 
 _TICK_S = 0.5
@@ -53,8 +54,10 @@ def run(
     except Misconfigured:
         pages.stop()
         raise
+    asker = Asker(book, settings)
     filer.start()
     pages.start()
+    asker.start()
     ports = Ports(dimse=int(server.server_address[1]), http=pages.port)
     log.get("listener").info("listening", aet=settings.node.aet, dimse_port=ports.dimse, http_port=ports.http)
     if on_ready is not None:
@@ -64,6 +67,7 @@ def run(
     finally:
         dimse.drain(server, settings.limits.drain_s)
         filer.finish()
+        asker.finish()
         pages.stop()
         _goodbye(book, arrivals, token)
 

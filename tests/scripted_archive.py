@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +31,10 @@ class Archive:
     holds: dict[str, str] = field(default_factory=dict)  # SOP UID -> Study UID, for IMAGE level
     also: Dataset | None = None  # a second match for every study
     find_status: int = 0x0000
+    find_script: str = ""  # what every C-FIND meets: "abort", "hang", "endless"
+    series: dict[str, list[Dataset]] = field(default_factory=dict)  # Study UID -> what C-FIND finds at SERIES level
+    images: dict[str, list[str]] = field(default_factory=dict)  # Series UID -> SOP UIDs, for IMAGE level
+    asked: list[str] = field(default_factory=list)  # the levels of the questions
     attempts: int = 0
     syntaxes: list[str] = field(default_factory=list)
     received: dict[str, list[bytes]] = field(default_factory=dict)
@@ -53,6 +57,28 @@ class Archive:
             setattr(study, keyword, value)
         self.studies[str(study.StudyInstanceUID)] = study
         self.holds[str(image.SOPInstanceUID)] = str(study.StudyInstanceUID)
+
+    def lists(self, images: Sequence[Dataset], *without: str, **other: Any) -> None:
+        """The archive lists the series of these images, and how many each has, without some attributes."""
+        for study_uid in {str(image.StudyInstanceUID) for image in images}:
+            found = self.series[study_uid] = []
+            for series_uid in dict.fromkeys(
+                str(i.SeriesInstanceUID) for i in images if i.StudyInstanceUID == study_uid
+            ):
+                held = [image for image in images if image.SeriesInstanceUID == series_uid]
+                self.images[series_uid] = [str(image.SOPInstanceUID) for image in held]
+                match = Dataset()
+                match.QueryRetrieveLevel = "SERIES"
+                match.StudyInstanceUID = study_uid
+                match.SeriesInstanceUID = series_uid
+                match.Modality = held[0].get("Modality", "")
+                match.SeriesDescription = held[0].get("SeriesDescription", "")
+                match.NumberOfSeriesRelatedInstances = len(held)
+                for keyword in without:
+                    delattr(match, keyword)
+                for keyword, value in other.items():
+                    setattr(match, keyword, value)
+                found.append(match)
 
     def store(self, event: Any) -> int | Dataset:
         """Answer a C-STORE as scripted."""
@@ -87,7 +113,27 @@ class Archive:
             yield self.find_status, None
             return
         question = event.identifier
-        if question.QueryRetrieveLevel == "IMAGE":
+        self.asked.append(str(question.QueryRetrieveLevel))
+        if self.find_script == "hang":
+            self.let_go.wait(30)
+        if self.find_script in {"hang", "abort"}:
+            event.assoc.abort()
+            return
+        while self.find_script == "endless" and not self.let_go.is_set():
+            match = Dataset()
+            match.QueryRetrieveLevel = "SERIES"
+            match.SeriesInstanceUID = "1.2.3"
+            yield 0xFF00, match
+        if question.QueryRetrieveLevel == "SERIES":
+            for match in self.series.get(question.StudyInstanceUID, []):
+                yield 0xFF00, match
+        elif question.QueryRetrieveLevel == "IMAGE" and not question.SOPInstanceUID:
+            for uid in self.images.get(question.SeriesInstanceUID, []):
+                match = Dataset()
+                match.QueryRetrieveLevel = "IMAGE"
+                match.SOPInstanceUID = uid
+                yield 0xFF00, match
+        elif question.QueryRetrieveLevel == "IMAGE":
             if question.SOPInstanceUID in self.holds:
                 match = Dataset()
                 match.QueryRetrieveLevel = "IMAGE"

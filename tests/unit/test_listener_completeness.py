@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cauda.core.headers import Role
+from cauda.core.listings import Listing
 from cauda.core.schema import RevisionKind
-from cauda.core.settings import Completeness
+from cauda.core.settings import Completeness, Expected
 from cauda.listener.completeness import Complete, Facts, Wait, decide
 
 POLICY = Completeness(after_release_s=5, quiet_s=60, hard_age_s=600)
-BOTH = {Role.AXIAL: 60, Role.SAGITTAL: 18}
+BOTH = {"ax": {Role.AXIAL: 60}, "sag": {Role.SAGITTAL: 18}}
 FACTS = Facts(
     receiving=True, opened_at=0, input_at=10, released_at=None, corrected_at=None, forced=False, reported=False,
-    late_revisions=0, counts=BOTH, active=False,
+    late_revisions=0, series=BOTH, active=False,
 )  # fmt: skip
 
 
@@ -31,12 +32,16 @@ FACTS = Facts(
         (replace(FACTS, released_at=9), 16, False),  # that release came before the last image
         (replace(FACTS, active=True), 500, False),  # a sender is at work
         (replace(FACTS, active=True), 600, True),  # but not for ever
-        (replace(FACTS, counts={Role.AXIAL: 60}), 599, False),  # sagittal still to come
-        (replace(FACTS, counts={Role.SAGITTAL: 18, Role.SAGITTAL_T1: 18}), 599, False),
-        (replace(FACTS, counts={Role.AXIAL: 60}), 600, True),
-        (replace(FACTS, input_at=None, counts={Role.MR_OTHER: 3}), 599, False),  # "nothing gradable" only at the end
-        (replace(FACTS, input_at=None, counts={Role.MR_OTHER: 3}), 600, True),
-        (replace(FACTS, forced=True, counts={}), 11, True),
+        (replace(FACTS, series={"ax": {Role.AXIAL: 60}}), 599, False),  # sagittal still to come
+        (replace(FACTS, series={"sag": {Role.SAGITTAL: 18}, "t1": {Role.SAGITTAL_T1: 18}}), 599, False),
+        (replace(FACTS, series={"ax": {Role.AXIAL: 60}}), 600, True),
+        (
+            replace(FACTS, input_at=None, series={"loc": {Role.MR_OTHER: 3}}),
+            599,
+            False,
+        ),  # "nothing gradable" only at the end
+        (replace(FACTS, input_at=None, series={"loc": {Role.MR_OTHER: 3}}), 600, True),
+        (replace(FACTS, forced=True, series={}), 11, True),
         (replace(FACTS, reported=True, released_at=11), 599, False),  # late images wait out the hard age
         (replace(FACTS, reported=True, released_at=11), 600, True),
         (replace(FACTS, receiving=False), 10_000, False),  # already complete
@@ -60,6 +65,66 @@ def test_the_reason_says_what_was_there() -> None:
     assert "60 axial T2-possible" in decision.reason
     assert "18 sagittal T2-possible" in decision.reason
     assert decision.reason.startswith("released")
+
+
+SLOW = Completeness(after_release_s=600, quiet_s=600, hard_age_s=5400, agree_s=180, stale_s=300)
+LISTED = replace(FACTS, input_at=100)
+
+
+def listing(since: float, answered_at: float, **series: int | None) -> Listing:
+    return Listing(series=series, since=since, answered_at=answered_at)
+
+
+@pytest.mark.parametrize(
+    ("facts", "now", "outcome"),
+    [
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=18)), 291, "archive lists 2 MR series, all here"),
+        (replace(LISTED, listing=listing(110, 289, ax=60, sag=18)), 291, "quiet for"),  # not yet for long enough
+        (replace(LISTED, listing=listing(90, 271, ax=60, sag=18)), 290, "quiet for"),  # an image came in between
+        (replace(LISTED, listing=listing(110, 110, ax=60, sag=18)), 291, "quiet for"),  # said once
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=18)), 591, "quiet for"),  # said too long ago
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=None)), 291, "quiet for"),  # it does not say how many
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=10)), 291, "quiet for"),  # it is receiving itself
+        (replace(LISTED, listing=listing(110, 290, ax=60)), 291, "quiet for"),  # the same, a whole series
+        (replace(LISTED, listing=listing(110, 290)), 291, "quiet for"),  # it does not know the study
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=18), active=True), 291, "an association"),
+        (replace(LISTED, listing=listing(110, 290, ax=60, sag=18), reported=True), 291, "late images"),
+        # more there than here: waited for past the quiet time, never past the hard age
+        (replace(LISTED, listing=listing(650, 700, ax=60, sag=20)), 720,
+         "archive lists 2 MR series, 1 not all here: 2 images missing"),
+        (replace(LISTED, listing=listing(650, 700, ax=60, sag=18, t1=None)), 720,
+         "archive lists 3 MR series, 1 not all here: 1 images missing"),
+        (replace(LISTED, listing=listing(650, 700, ax=60, sag=20)), 1001, "quiet for 600 s"),  # it fell silent
+        (replace(LISTED, listing=listing(650, 5300, ax=60, sag=20)), 5400, "hard age of 5400 s reached"),
+    ],
+)  # fmt: skip
+def test_what_the_archive_lists(facts: Facts, now: float, outcome: str) -> None:
+    decision = decide(facts, now, SLOW)
+    assert (decision.reason if isinstance(decision, Complete) else decision.why).startswith(outcome)
+    completes = outcome.endswith("all here") or outcome.startswith(("quiet for 600", "hard age"))
+    assert isinstance(decision, Complete) is completes
+
+
+def test_what_was_missing_at_the_hard_age_is_in_the_reason() -> None:
+    decision = decide(replace(LISTED, listing=listing(650, 5300, ax=60, sag=20)), 5400, SLOW)
+    assert isinstance(decision, Complete)
+    assert decision.reason.endswith("; archive lists 2 MR series, 1 not all here: 2 images missing")
+
+
+def test_a_series_of_localizers_or_of_sr_here_need_not_be_listed() -> None:
+    here = {**BOTH, "loc": {Role.MR_OTHER: 3}}
+    decision = decide(replace(LISTED, series=here, listing=listing(110, 290, ax=60, sag=18)), 291, SLOW)
+    assert isinstance(decision, Complete)
+
+
+def test_expected_series_delay_to_the_hard_age_and_force_nothing() -> None:
+    policy = SLOW.model_copy(update={"expected": Expected(sagittal_t1=1, axial=2)})
+    decision = decide(replace(LISTED, listing=listing(110, 290, ax=60, sag=18)), 900, policy)
+    assert decision == Wait(why="2 axial T2-possible series are expected, 1 here")
+    assert isinstance(decide(LISTED, 5400, policy), Complete)
+    here = {**BOTH, "ax2": {Role.AXIAL: 1}, "t1": {Role.SAGITTAL_T1: 18}}
+    assert isinstance(decide(replace(LISTED, series=here), 699, policy), Wait)  # the quiet time is not shortened
+    assert isinstance(decide(replace(LISTED, series=here), 700, policy), Complete)
 
 
 times = st.none() | st.floats(0, 1000)

@@ -1,0 +1,129 @@
+"""Asks the archive what the studies that are being received should hold, beside everything else the listener does.
+
+One thread, whose answers lie in the ledger: an archive that is away, slow or silent costs nobody's time but its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from pynetdicom.association import Association
+
+from cauda.core import headers, listings, log, stack
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected, Unavailable
+from cauda.core.ledger import Ledger
+from cauda.core.settings import Destination, Settings
+from cauda.listener import cfind, qido
+from cauda.listener.cfind import Listed
+
+_LOOK_EVERY_S = 0.5
+_AT_ONCE = 20  # questions on one association
+
+Question = Callable[[str], list[Listed]]
+
+
+class Asker:
+    """Owns the thread. Without a source configured it does nothing."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        """Nothing is opened here."""
+        self._ledger = ledger
+        self._settings = settings
+        self._stop = threading.Event()
+        self._association: Association | None = None
+        self._away = False
+        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
+        self._log = log.get("archive")
+
+    def start(self) -> None:
+        """Begin asking."""
+        if self._settings.source.url is not None:
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Ask no more; a question that hangs is broken off."""
+        self._stop.set()
+        if self._thread.ident is None:
+            return
+        if (association := self._association) is not None and association.is_established:
+            association.abort()
+        self._thread.join(timeout=self._settings.source.timeout_s + 1)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.ask_due()
+            except Unavailable as error:  # the ledger's; what the archive does is in the ledger
+                self._log.debug("asking_waits", reason=error.reason)
+            except Exception as error:  # noqa: BLE001  a peer's strange answer must not end all asking
+                self._log.error("asking_failed", stack=stack.of(error))
+            self._stop.wait(_LOOK_EVERY_S)
+
+    def ask_due(self) -> int:
+        """Ask about every study whose time has come; returns how many were answered."""
+        source = self._settings.source
+        due = listings.take_due(self._ledger, every_s=source.ask_every_s, most=_AT_ONCE)
+        if not due:
+            return 0
+        count = 0
+        try:
+            with self._open() as question:
+                for uid in due:
+                    listings.answered(self._ledger, uid, self._counts(uid, question(uid)))
+                    count += 1
+        except (Unavailable, Rejected) as error:
+            if error.reason is Reason.LEDGER_DOWN:
+                raise
+            self._say(error.reason)
+            for uid in due[count:]:
+                listings.unanswered(self._ledger, uid, error.message)
+        else:
+            self._say(None)
+        return count
+
+    def _say(self, reason: Reason | None) -> None:
+        """Once when the archive goes, once when it comes back."""
+        if reason is not None and not self._away:
+            self._log.warning("archive_does_not_answer", reason=reason)
+        if reason is None and self._away:
+            self._log.info("archive_answers")
+        self._away = reason is not None
+
+    def _counts(self, study_uid: str, found: list[Listed]) -> dict[str, int | None]:
+        """The MR series among them; of a series without a modality, those that came here as MR."""
+        with self._ledger.read() as conn:
+            known, made = listings.series_here(conn, study_uid)
+        return {
+            one.series_uid: one.images
+            for one in found
+            if (one.modality == "MR" or (not one.modality and one.series_uid in known))
+            and one.series_uid not in made
+            and not headers.never_input(one.description)
+        }
+
+    @contextmanager
+    def _open(self) -> Iterator[Question]:
+        source = self._settings.source
+        url = str(source.url)
+        if urlsplit(url).scheme != "dimse":
+            secret = source.authorization.get_secret_value() if source.authorization else None
+            base = url.removeprefix("dicomweb+")
+            yield lambda uid: qido.series(base, uid, authorization=secret, timeout_s=source.timeout_s)
+            return
+        to = Destination.model_validate(url)
+        calling = source.calling_aet or self._settings.node.aet
+        with cfind.open_archive(
+            str(to.host), int(to.port or 0), called=str(to.aet), calling=calling, timeout_s=source.timeout_s,
+            tell=self._remember,
+        ) as archive:  # fmt: skip
+            try:
+                yield archive.series
+            finally:
+                self._association = None
+
+    def _remember(self, association: Association) -> None:
+        self._association = association
