@@ -14,6 +14,7 @@ from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger
 from cauda.deploy import bootstrap, output, views
 from cauda.deploy.options import Options, common
+from cauda.listener import completeness
 
 app = typer.Typer(no_args_is_help=True, help="What became of studies, and an operator's word on them.")
 
@@ -51,21 +52,30 @@ def list_(
 @common
 def show(options: Options, uid: StudyUid, *, as_json: output.AsJson = False) -> None:
     """One study: its revisions, findings, deliveries and events."""
-    with views.open_existing(options.settings()).read() as conn:
+    settings = options.settings()
+    opened = views.open_existing(settings)
+    with opened.read() as conn:
         found = views.study(conn, uid)
+        waits_for = completeness.waits_for(opened, conn, uid, settings.completeness)
     if found is None:
         _unknown(uid)
-    elif as_json:
+        return
+    found["waits_for"] = waits_for
+    if as_json:
         output.show_json(found)
     else:
         _show(found)
 
 
 def _show(found: dict[str, Any]) -> None:
-    for key in ("study_uid", "state", "reason", "reason_text", "source", "images", "first_at", "complete_reason"):
+    for key in ("study_uid", "state", "reason", "reason_text", "source", "images", "first_at", "waits_for",
+                "complete_reason"):  # fmt: skip
         output.say(f"{key.replace('_', ' '):16} {output.cell(found[key])}")
+    if found["archive"] is not None:
+        output.say(f"{'archive':16} {_archive_words(found['archive'])}")
     for revision in found["revisions"]:
         output.say(f"\nrevision {revision['number']}: {revision['state']} {revision['reason'] or ''}".rstrip())
+        output.say(f"complete because: {revision['complete_reason']}")
         if revision["reason_text"]:
             output.say(revision["reason_text"])
         if revision["findings"]:
@@ -78,6 +88,13 @@ def _show(found: dict[str, Any]) -> None:
         [{"at": e["at"], "event": e["event"], "reason": e.get("reason")} for e in found["events"]],
         {"at": "AT (UTC)", "event": "EVENT", "reason": "REASON"},
     )
+
+
+def _archive_words(listed: dict[str, Any]) -> str:
+    words = "never answered" if listed["answered_at"] is None else (
+        f"lists {len(listed['series'])} MR series since {listed['since']}, last answered {listed['answered_at']}"
+    )  # fmt: skip
+    return f"{words}; asked {listed['asked_at']}: {listed['problem']}" if listed["problem"] else words
 
 
 DELIVERY_COLUMNS = {

@@ -81,6 +81,7 @@ def study(conn: Connection, uid: str) -> Json | None:
         "released_at": moment(row.released_at),
         "complete_at": moment(row.complete_at),
         "complete_reason": row.complete_reason,
+        "archive": _listing(conn, uid),
         "revisions": [_revision(one) for one in revisions],
         "deliveries": deliveries(conn, study_uid=uid),
         "events": [
@@ -88,6 +89,20 @@ def study(conn: Connection, uid: str) -> Json | None:
             | {key: value for key, value in one.detail.items() if value is not None}
             for one in events
         ],
+    }
+
+
+def _listing(conn: Connection, uid: str) -> Json | None:
+    """What the archive lists of a study; None where it was never asked."""
+    row = conn.execute(select(schema.listing).where(schema.listing.c.study_uid == uid)).first()
+    if row is None:
+        return None
+    return {
+        "series": row.series,
+        "since": moment(row.since),
+        "answered_at": moment(row.answered_at),
+        "asked_at": moment(row.asked_at),
+        "problem": row.problem,
     }
 
 

@@ -264,5 +264,18 @@ def _decision(
     study = conn.execute(query.with_for_update() if lock else query).first()
     if study is None:
         return None, None
-    decision = decide(facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn), policy)
+    decision = _now(ledger, conn, study, policy)
     return study, decision if isinstance(decision, Complete) else None
+
+
+def _now(ledger: Ledger, conn: Connection, study: Any, policy: Completeness) -> Complete | Wait:
+    return decide(facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn), policy)
+
+
+def waits_for(ledger: Ledger, conn: Connection, uid: str, policy: Completeness) -> str | None:
+    """Why a study that is being received is not complete yet; None for any other."""
+    study = conn.execute(select(schema.study).where(schema.study.c.uid == uid)).first()
+    if study is None or study.state != StudyState.RECEIVING:
+        return None
+    decision = _now(ledger, conn, study, policy)
+    return decision.why if isinstance(decision, Wait) else "nothing: it completes within a second"

@@ -21,8 +21,9 @@ from cauda.core import deliveries, metrics, revisions, schema
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
-from cauda.core.settings import Settings, is_loopback
+from cauda.core.settings import Completeness, Settings, is_loopback
 from cauda.core.spool import Spool
+from cauda.listener import completeness
 
 DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
 _LISTED = 200
@@ -47,7 +48,7 @@ def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
         if not is_loopback(settings.http.host):
             return PlainTextResponse("pages are shown on loopback only\n", 403)
         try:
-            return HTMLResponse(await run_in_threadpool(_page, ledger))
+            return HTMLResponse(await run_in_threadpool(_page, ledger, settings.completeness))
         except CaudaError as error:
             return PlainTextResponse(f"{error.message}\n", 503)
 
@@ -125,7 +126,7 @@ def _gauge(ledger: Ledger, store: Spool) -> None:
         return  # what the listener counts itself is still worth scraping
 
 
-def _page(ledger: Ledger) -> str:
+def _page(ledger: Ledger, policy: Completeness) -> str:
     study, revision = schema.study, schema.revision
     latest = (
         select(revision.c.study_uid, func.max(revision.c.number).label("number"))
@@ -145,6 +146,11 @@ def _page(ledger: Ledger) -> str:
     )
     with ledger.read() as conn:
         rows = conn.execute(query).all()
+        waits = {
+            row.uid: f"waits: {completeness.waits_for(ledger, conn, row.uid, policy)}"
+            for row in rows
+            if row.state == StudyState.RECEIVING
+        }
     body = "".join(
         "<tr>"
         + "".join(
@@ -152,7 +158,7 @@ def _page(ledger: Ledger) -> str:
             for cell in (
                 row.uid,
                 f"HELD: {row.hold_text}" if row.hold else row.state,
-                row.complete_reason,
+                waits.get(row.uid) or row.complete_reason,
                 row.number,
                 row.outcome,
                 row.reason,

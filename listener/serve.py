@@ -147,9 +147,10 @@ def _tick_until(
 
 def _say_seen(book: Ledger, token: str) -> None:
     with book.write() as conn:
+        # ourselves first: after a pause (a suspended machine) we would take ourselves for dead
+        processes.seen(book, conn, token=token, role="listener", slots=0)
         intake.lose_dead(book, conn, processes.dead(book, conn, "listener"))
         processes.forget_dead(book, conn)
-        processes.seen(book, conn, token=token, role="listener", slots=0)
 
 
 def _goodbye(book: Ledger, arrivals: spool.Arrivals, token: str) -> None:

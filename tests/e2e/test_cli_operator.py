@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
-from cauda.core import deliveries, intake, ledger, revisions, schema
+from cauda.core import deliveries, intake, ledger, listings, revisions, schema
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
 from cauda.core.revisions import Addressee, Fingerprint, Made
@@ -92,7 +93,24 @@ def test_a_study_is_shown_with_findings_deliveries_and_events(data: Path) -> Non
         "study_opened", "study_completed", "revision_due", "revision_claimed", "revision_reported", "delivery_sent",
         "delivery_refused",
     ]  # fmt: skip
-    assert "0xA900 not for us" in cauda("studies", "show", REFUSED, "--data", data).stdout
+    text = cauda("studies", "show", REFUSED, "--data", data).stdout
+    assert "0xA900 not for us" in text
+    assert f"complete because: {found['complete_reason']}" in text
+    assert found["waits_for"] is None
+
+
+def test_a_study_that_is_being_received_says_what_it_waits_for(data: Path) -> None:
+    opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
+    with opened.write() as conn:
+        conn.execute(insert(schema.listing).values(study_uid=RECEIVING, asked_at=0, problem="the archive is not there"))
+    assert "sagittal and axial T2" in shown("studies", "show", RECEIVING, "--data", data)["waits_for"]
+    text = cauda("studies", "show", RECEIVING, "--data", data).stdout
+    assert "never answered; asked 1970-01-01T00:00:00+00:00: the archive is not there" in text
+    listings.answered(opened, RECEIVING, {"1.2": 5})
+    opened.engine.dispose()
+    found = shown("studies", "show", RECEIVING, "--data", data)
+    assert found["archive"]["series"] == {"1.2": 5}
+    assert "lists 1 MR series since" in cauda("studies", "show", RECEIVING, "--data", data).stdout
 
 
 def test_an_operator_completes_holds_releases_and_requeues(data: Path) -> None:

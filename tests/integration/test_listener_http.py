@@ -87,6 +87,9 @@ def test_metrics_and_the_page_count_studies_and_name_no_patient(tmp_path: Path) 
         assert 'cauda_studies{state="complete"} 1.0' in metrics
         assert 'cauda_revisions{state="due"} 1.0' in metrics
         assert builders.mr_study(33)[0].StudyInstanceUID in page
+        assert "released for 0 s: 5 axial T2-possible, 5 sagittal T2-possible" in page
+        store(house.ports.dimse, builders.mr_study(34, sagittal=0, **secret))
+        until(lambda: "waits: sagittal and axial T2 are not both there" in get(house, "/")[1], what="why it waits")
         for text in (metrics, page, get(house, "/readyz")[1]):
             for value in ("Zebrafink", "Ottokar", "ZFK4711", "ACCZFK", "19600102"):
                 assert value not in text
