@@ -193,19 +193,35 @@ def test_an_answer_of_an_archive_that_then_went_away_grows_old(house: House) -> 
 def test_two_listeners_ask_about_a_study_once(house: House) -> None:
     for study in range(5):
         receive(house, builders.mr_study(study, axial=1, sagittal=1))
-    taken: list[str] = []
-    start = threading.Barrier(2)
+    for _ in range(8):  # the first question, and later ones
+        taken: list[str] = []
+        start = threading.Barrier(2)
 
-    def take(one: House) -> None:
-        start.wait()
-        taken.extend(listings.take_due(one.ledger, every_s=30, most=10))
+        def take(one: House, taken: list[str] = taken, start: threading.Barrier = start) -> None:
+            start.wait()
+            taken.extend(listings.take_due(one.ledger, every_s=30, most=10))
 
-    threads = [threading.Thread(target=take, args=(one,)) for one in (house.another(), house.another())]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(taken) == sorted({builders.mr_study(study)[0].StudyInstanceUID for study in range(5)})
+        threads = [threading.Thread(target=take, args=(one,)) for one in (house.another(), house.another())]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(taken) == sorted({builders.mr_study(study)[0].StudyInstanceUID for study in range(5)})
+        house.time.passes(30)
+
+
+def test_results_of_ours_do_not_count_even_as_mr(house: House) -> None:
+    """A site may have us send the SC as MR; its series is no input, in the archive either."""
+    house.reported()
+    images = builders.mr_study(1)
+    receive(house, images)
+    study_uid = images[0].StudyInstanceUID
+    house.change(schema.result, {"kind": "sc"}, study_uid=study_uid, series_uid="1.2.9901")
+    result = builders.mr_image(study_uid, "1.2.9901", "1.2.9901.1", SeriesDescription="CAUDA AI canal unverified")
+    with archive() as pacs:
+        pacs.lists([*images, result])
+        asker(house, pacs.dimse).ask_due()
+    assert set((known(house, study_uid) or {}).values()) == {5}
 
 
 @pytest.mark.parametrize("by", ["dimse", "dicomweb"])
