@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench models soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth models soak dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -59,6 +59,9 @@ wheel-test: dist  ## the unit suite against the installed wheel
 
 bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 	$(BIN)/python tests/bench/acknowledge.py
+
+bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes; 2 GB of disk)
+	nice $(BIN)/python tests/bench/growth.py
 
 models: install  ## train the starter bundle (two cores, within an hour; resumable)
 	$(BIN)/python -m cauda.models.make

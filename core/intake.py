@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Reason
@@ -134,6 +134,8 @@ def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     )
     if header.role.is_input and not header.ours:
         _move_study(ledger, conn, study, outcome)
+        if stands:
+            _check_identity(ledger, conn, header)
     return outcome
 
 
@@ -200,21 +202,21 @@ def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outc
         conn.execute(update(table).where(where).values(corrected_at=ledger.now()))
     elif outcome is Outcome.PIXELS_CHANGED:
         hold(ledger, conn, study.uid, Reason.PIXELS_CHANGED, "an image came again with other pixels")
-    _check_identity(ledger, conn, study.uid)
 
 
-def _check_identity(ledger: Ledger, conn: Connection, study_uid: str) -> None:
-    """Hold while the study's images name more than one patient; let go when they agree again."""
+def _check_identity(ledger: Ledger, conn: Connection, arrived: Header) -> None:
+    """Hold while the study's images name more than one patient; let go when all agree with the one that arrived."""
     table = schema.instance
-    identities = conn.execute(
-        select(func.count(table.c.identity.distinct())).where(
-            table.c.study_uid == study_uid, table.c.current, table.c.role.in_(INPUT_ROLES)
-        )
-    ).scalar_one()
-    if identities > 1:
-        hold(ledger, conn, study_uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
+    of_study = and_(
+        table.c.study_uid == arrived.study_uid, table.c.current, table.c.role.in_(INPUT_ROLES)
+    )  # fmt: skip
+    # two ranges, since no index answers "other than"
+    others = (exists().where(of_study, table.c.identity < arrived.identity),
+              exists().where(of_study, table.c.identity > arrived.identity))  # fmt: skip
+    if conn.execute(select(or_(*others))).scalar_one():
+        hold(ledger, conn, arrived.study_uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
     else:
-        release(ledger, conn, study_uid, only=Reason.IDENTITY_MIXED)
+        release(ledger, conn, arrived.study_uid, only=Reason.IDENTITY_MIXED)
 
 
 def hold(ledger: Ledger, conn: Connection, study_uid: str, reason: Reason, text: str) -> bool:

@@ -163,8 +163,11 @@ instance = Table(
     Column("association_id", String(64)),
     Column("filed_at", Double, nullable=False),
     UniqueConstraint("study_uid", "sop_uid", "version"),
+    # what each arriving image and each tick ask of its study, answered without reading the rows
+    Index("ix_instance_identity", "study_uid", "current", "identity", "role"),
+    Index("ix_instance_series", "study_uid", "current", "ours", "series_uid", "role"),
     Index("ix_instance_sop_uid", "sop_uid"),
-    Index("ix_instance_association_id", "association_id"),
+    Index("ix_instance_association", "association_id", "study_uid", "filed_at"),
 )
 
 revision = Table(

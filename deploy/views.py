@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, Row, exists, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, func, or_, select
 from sqlalchemy.engine import make_url
 
 from cauda.core import ledger, schema
@@ -55,8 +55,22 @@ def studies(conn: Connection, *, limit: int, state: str | None = None) -> list[J
         .select_from(table.outerjoin(revision, last))
         .order_by(table.c.first_at.desc())
     )
+    if state is not None:
+        query = query.where(_can_be(state.lower()))
     rows = (row for row in conn.execute(query) if state is None or _state(row) == state.upper())
     return [_study(conn, row) for row in list(islice(rows, limit))]
+
+
+def _can_be(state: str) -> ColumnElement[bool]:
+    """What a study in a computed state must have, so that the others are not read."""
+    study, revision = schema.study.c, schema.revision.c
+    if state == "held":
+        return study.hold.is_not(None)
+    named = next((one for one, word in _QUEUED.items() if word.lower() == state), state)
+    if named in set(RevisionState):
+        return and_(revision.state == named, study.hold.is_(None))
+    none_frozen = or_(study.state != StudyState.COMPLETE, revision.id.is_(None))
+    return and_(study.state == state, study.hold.is_(None), none_frozen)
 
 
 def _last_columns() -> list[Column[Any]]:

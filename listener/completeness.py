@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
 from cauda.core import intake, listings, processes, revisions, schema
 from cauda.core.headers import Role
@@ -190,15 +190,14 @@ def facts_of(ledger: Ledger, conn: Connection, study: Any, quiet_s: float) -> Fa
     alive = select(schema.process.c.token).where(
         schema.process.c.role == "listener", schema.process.c.token.not_in(dead)
     )
+    brought = exists().where(
+        images.c.association_id == association.c.id,
+        images.c.study_uid == study.uid,
+        images.c.filed_at > ledger.now() - quiet_s,
+    )
     active = conn.execute(
         select(association.c.id)
-        .select_from(images.join(association, images.c.association_id == association.c.id))
-        .where(
-            images.c.study_uid == study.uid,
-            images.c.filed_at > ledger.now() - quiet_s,
-            association.c.ended_at.is_(None),
-            association.c.listener.in_(alive),
-        )
+        .where(association.c.ended_at.is_(None), association.c.listener.in_(alive), brought)
         .limit(1)
     ).first()
     return Facts(

@@ -78,6 +78,19 @@ def test_studies_are_listed_newest_first_with_one_word_for_their_state(data: Pat
     assert [one["study_uid"] for one in shown("studies", "list", "--data", data, "--state", "failed")] == [FAILED]
 
 
+def test_every_study_is_found_by_the_word_that_is_shown_for_it(data: Path) -> None:
+    """The filter and the shown word are made in two places: SQL and Python."""
+    cauda("studies", "requeue", FAILED, "--data", data)
+    cauda("studies", "hold", REFUSED, "--data", data)
+    states = {one["study_uid"]: one["state"] for one in shown("studies", "list", "--data", data)}
+    assert states == {RECEIVING: "RECEIVING", REFUSED: "HELD", FAILED: "QUEUED"}
+    for uid, state in states.items():
+        assert [one["study_uid"] for one in shown("studies", "list", "--state", state, "--data", data)] == [uid]
+    cauda("studies", "release", REFUSED, "--data", data)
+    assert [one["study_uid"] for one in shown("studies", "list", "--state", "reported", "--data", data)] == [REFUSED]
+    assert shown("studies", "list", "--state", "COMPLETE", "--data", data) == []
+
+
 def test_a_table_is_whole_when_piped(data: Path) -> None:
     """`cauda studies list | grep` must see whole UIDs, one study a line."""
     lines = cauda("studies", "list", "--data", data).stdout.splitlines()
