@@ -191,7 +191,8 @@ def acknowledged_ms(node: Node, port: int) -> list[float]:
         status = opened.send_c_store(folder / f"{number}.dcm")
         times.append((time.perf_counter() - begun) * 1000)
         if status.get("Status") != 0:
-            raise SystemExit(f"not stored: {status}")
+            said = (node.data.parent / "log").read_text()[-2000:]
+            raise SystemExit(f"not stored after {times[-1]:.0f} ms: {status}\n{said}")
     opened.release()
     until(lambda: not list((node.data / "arrivals").glob("*/*.dcm")), 60, "everything filed")
     return times
