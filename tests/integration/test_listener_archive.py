@@ -245,6 +245,18 @@ def test_orthanc_counts(tmp_path: Path, by: str) -> None:
     assert house.row(schema.study)["complete_reason"] == reason
 
 
+def test_a_listener_stops_while_the_archive_keeps_it_waiting(tmp_path: Path) -> None:
+    """The question is broken off; the archive would have let it wait for a minute."""
+    asked = threading.Event()
+    with archive() as pacs:
+        pacs.find_script, pacs.on_find = "hang", asked.set
+        with listener(tmp_path / "data", source={"url": pacs.dimse, "timeout_s": 60}) as house:
+            store(house.ports.dimse, builders.mr_study(4, sagittal=0))
+            assert asked.wait(30)
+            house.stop.set()
+            until(lambda: not house.thread.is_alive(), 8, "the listener to stop")
+
+
 @contextmanager
 def web(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A DICOMweb server that always answers this; and the headers it was asked with."""
