@@ -50,7 +50,7 @@ class Asker:
         if self._thread.ident is None:
             return
         if (association := self._association) is not None and association.is_established:
-            association.abort()
+            association.dimse.msg_queue.put((None, None))  # "no answer", to the thread that waits for one
         self._thread.join(timeout=self._settings.source.timeout_s + 1)
 
     def _run(self) -> None:
