@@ -29,6 +29,7 @@ from cauda.pipeline.source import SourceImage
 from cauda.worker.results import Origin, make, ordered_as_lumbar, result_context
 
 REPORT, SR, SC, PNG = "report.json", "sr.dcm", "sc.dcm", "sc.png"
+EXPERIMENTAL = "experimental.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def _read(path: Path) -> Dataset:
 def write(out: Path, folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint) -> list[Path]:
     """Put report.json and the objects into ``out``; returns the files. What an earlier run left there is removed."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, SR, SC, PNG):
+    for name in (REPORT, SR, SC, PNG, EXPERIMENTAL):
         (out / name).unlink(missing_ok=True)
     files = [out / REPORT]
     files[0].write_text(json.dumps(report_json.to_json(analysis.report, 1), indent=2) + "\n")
@@ -166,6 +167,16 @@ def _objects(
 
 def _is_mr(header: Dataset) -> bool:
     return headers.role(header) is not headers.Role.INERT
+
+
+def experiments(out: Path, folder: Folder, analysis: Analysis) -> Path:
+    """Write what is tried but never delivered (CLINICAL.md 10); returns the file."""
+    from cauda.models.slice_kmeans import guessed  # noqa: PLC0415  scikit-learn is loaded only where it is asked for
+
+    path = out / EXPERIMENTAL
+    found = guessed([_image(one) for one in folder.paths], analysis.report)
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    return path
 
 
 def picture(capture: Path, png: Path) -> Path:

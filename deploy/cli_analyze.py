@@ -20,6 +20,9 @@ def analyze(
     *,
     out: Annotated[Path, typer.Option(help="Where report.json, sr.dcm, sc.dcm and sc.png go.")],
     study: Annotated[str | None, typer.Option(help="Study Instance UID, where there are several.")] = None,
+    experimental: Annotated[
+        bool, typer.Option("--experimental", help="Also write experimental.json: levels by K-means, never delivered.")
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
     """Grade the study in a folder, without a daemon.
@@ -41,6 +44,8 @@ def analyze(
     parts = work.parts_of(settings.grading.bundle, fingerprint.bundle_digest)
     analysis = work.analyse(found, parts, settings, time.perf_counter)
     files = work.write(out, found, analysis, settings, fingerprint)
+    if experimental:
+        files.append(work.experiments(out, found, analysis))
     report = report_json.to_json(analysis.report, 1)
     if as_json:
         output.show_json(report)

@@ -65,6 +65,19 @@ def test_a_study_becomes_a_report_and_its_objects(study: Path, tmp_path: Path) -
     assert "Imaging Measurement Report" in dump.stdout
 
 
+def test_levels_by_kmeans_are_written_only_on_request_and_never_into_a_result(study: Path, tmp_path: Path) -> None:
+    """CLINICAL.md 10."""
+    analyze(study, tmp_path / "out", "--experimental")
+    assert names(tmp_path / "out") == {"report.json", "sr.dcm", "sc.dcm", "sc.png", "experimental.json"}
+    found = json.loads((tmp_path / "out" / "experimental.json").read_text())
+    assert found["delivered"] is False
+    assert sum(one["slices"] for one in found["axial_series"][0]["levels"].values()) == 12
+    report = analyze(study, tmp_path / "out")
+    assert report is not None
+    assert report["levels_from"] is None
+    assert names(tmp_path / "out") == {"report.json", "sr.dcm", "sc.dcm", "sc.png"}
+
+
 def test_a_second_run_makes_new_objects(study: Path, tmp_path: Path) -> None:
     """Other content, were it only the time, never reuses a UID (CLINICAL.md 25)."""
     uids = set()
