@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -33,18 +34,37 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
 }
 
 
+# Share of the signal that is fat's: what a Dixon sequence tells apart and fat suppression takes away.
+_FAT_SHARE: dict[Tissue, float] = {
+    Tissue.FAT: 0.95,
+    Tissue.EPIDURAL_FAT: 0.92,
+    Tissue.MARROW: 0.42,
+    Tissue.SACRUM: 0.48,
+    Tissue.ARCH: 0.45,
+    Tissue.MUSCLE: 0.05,
+}
+_ENHANCED_T1 = {Tissue.VESSEL: 150.0, Tissue.MUSCLE: 650.0, Tissue.BOWEL: 450.0}  # ms, after gadolinium
+
+Part = Literal["all", "water", "fat", "opposed"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """Contrast: repetition, echo and inversion time in milliseconds."""
+    """Contrast: repetition, echo and inversion time in milliseconds; which part of a Dixon; after contrast or not."""
 
     tr: float
     te: float
     ti: float | None = None
+    part: Part = "all"
+    enhanced: bool = False
 
 
 T1 = Sequence(tr=560, te=11)
 T2 = Sequence(tr=3600, te=102)
 STIR = Sequence(tr=4200, te=55, ti=150)
+T1_CONTRAST = Sequence(tr=620, te=11, part="water", enhanced=True)  # fat-suppressed
+SPACE = Sequence(tr=1500, te=120)
+SURVEY = Sequence(tr=180, te=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,13 +109,17 @@ class Spoil:
 def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
     """Spin-echo signal of every tissue, indexed by label."""
     out = np.zeros(len(Tissue))
-    for tissue, (t1, t2, density) in _PROPERTIES.items():
+    for tissue, (t1_before, t2, density) in _PROPERTIES.items():
+        t1 = _ENHANCED_T1.get(tissue, t1_before) if sequence.enhanced else t1_before
         t2_here = t2 * (1 - 0.6 * degeneration) if tissue is Tissue.NUCLEUS else t2
         if sequence.ti is None:
             recovered = 1 - np.exp(-sequence.tr / t1)
         else:
             recovered = abs(1 - 2 * np.exp(-sequence.ti / t1) + np.exp(-sequence.tr / t1))
-        out[tissue] = density * recovered * np.exp(-sequence.te / t2_here)
+        signal = density * recovered * np.exp(-sequence.te / t2_here)
+        fat = _FAT_SHARE.get(tissue, 0.0)
+        seen = {"all": 1.0, "water": 1.0 - fat, "fat": fat, "opposed": abs(1.0 - 2.0 * fat)}
+        out[tissue] = signal * seen[sequence.part]
     return out
 
 
