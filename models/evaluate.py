@@ -12,7 +12,7 @@ from cauda.core.domain import F64, GradeScale
 from cauda.models.bundle import Card
 from cauda.models.localiser import CLASSES, UNetLocaliser
 from cauda.models.phantom.crops import Crops
-from cauda.models.train_localiser import SPIDER_MM, Masked
+from cauda.models.train_localiser import SACRUM, SPIDER_MM, UNKNOWN, Masked
 from cauda.pipeline.parts import Preprocessing
 
 _RESAMPLES = 500
@@ -20,13 +20,15 @@ ABSTENTION = "abstention_"
 
 
 def overlap(weights: dict[str, Tensor], slices: Sequence[Masked]) -> dict[str, float]:
-    """Dice of every class over masked slices."""
+    """Dice of every class over masked slices; what may be sacrum or not is left out of the sacrum's."""
     localiser = UNetLocaliser(weights)
     both, total = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
     for one in slices:
         found = localiser.segment(one.picture[None], (SPIDER_MM, SPIDER_MM))[0].argmax(axis=0)
         for i in range(len(CLASSES)):
             a, b = found == i, one.classes == i
+            if i == SACRUM:
+                a = a & (one.classes != UNKNOWN)
             both[i] += 2 * (a & b).sum()
             total[i] += a.sum() + b.sum()
     return {name: float(both[i] / max(total[i], 1)) for i, name in enumerate(CLASSES) if i}

@@ -1,4 +1,4 @@
-"""The sagittal localiser: a small U-Net that labels each pixel background, vertebra, disc or canal (LEVELS.md)."""
+"""The sagittal localiser: a small U-Net: background, vertebra, disc, canal or sacrum at each pixel (LEVELS.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from cauda.core.domain import F32
 
-CLASSES = ("background", "vertebra", "disc", "canal")
+CLASSES = ("background", "vertebra", "disc", "canal", "sacrum")
 MM_PER_PX = 0.94  # the network's own pixel size
 WIDTHS = (16, 32, 64, 96, 128)
 _STRIDE = 16  # sides are padded to a multiple of it
@@ -67,12 +67,12 @@ def normalised(x: Tensor) -> Tensor:
 class UNetLocaliser:
     """`cauda.pipeline.parts.Localiser` by a trained network."""
 
-    classes = CLASSES
-
     def __init__(self, weights: Mapping[str, Tensor], *, device: str = "cpu") -> None:
-        """Raises RuntimeError when the weights are not this network's."""
+        """Raises RuntimeError when the weights are not this network's; without the sacrum they may be."""
+        head = weights.get("head.bias")
+        self.classes = CLASSES if head is None else CLASSES[: len(head)]
         self._device = torch.device(device)
-        self._net = UNet().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = UNet(classes=len(self.classes)).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._net.load_state_dict(dict(weights))
         self._net.eval()
 
@@ -82,7 +82,7 @@ class UNetLocaliser:
         small = tuple(
             max(1, round(n * s / MM_PER_PX)) for n, s in zip((height, width), spacing_mm, strict=True)
         )  # fmt: skip
-        out = np.empty((count, len(CLASSES), height, width), np.float32)
+        out = np.empty((count, len(self.classes), height, width), np.float32)
         with torch.inference_mode():
             for start in range(0, count, _BATCH):
                 x = torch.from_numpy(np.ascontiguousarray(slices[start : start + _BATCH], np.float32))[:, None]

@@ -1,19 +1,22 @@
 """Trains the sagittal localiser on SPIDER's masked slices (CC BY 4.0) and on phantom slices, lateral ones too.
 
 Augmentation does the work (LEVELS.md): each mask class is recoloured, so that T1, STIR and fat-suppressed pictures
-are read though none was ever seen.
+are read though none was ever seen. SPIDER has no sacrum: the body right below the lowest disc is taken for S1, and of
+what lies farther down nobody says whether it is sacrum.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,19 +29,27 @@ from cauda.models.phantom.tissue import Tissue
 
 SPIDER_MM = 0.469  # pixel size of its T2 SPACE slices
 _SIZE = 224
-_VERTEBRA, _DISC, _CANAL = (CLASSES.index(name) for name in ("vertebra", "disc", "canal"))
+_COLOURS = 4  # background, vertebra, disc, canal
+_VERTEBRA, _DISC, _CANAL, SACRUM = (CLASSES.index(name) for name in ("vertebra", "disc", "canal", "sacrum"))
+UNKNOWN = -1  # background or sacrum
+_TRANSITIONAL = 0.15  # of the phantoms keep an S1/S2 disc that puts the count in doubt
+_S1_MM = 22.0  # of the first sacral body are sure to be sacrum
 _AS_CLASS = np.zeros(len(Tissue), np.int64)
 _AS_CLASS[[Tissue.MARROW, Tissue.CORTEX, Tissue.ARCH]] = _VERTEBRA
 _AS_CLASS[[Tissue.NUCLEUS, Tissue.ANNULUS]] = _DISC
+_AS_CLASS[Tissue.SACRUM] = SACRUM
 _AS_CLASS[[Tissue.CSF, Tissue.ROOT, Tissue.CORD, Tissue.EPIDURAL_FAT]] = _CANAL
+
+
+Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Masked:
-    """One labelled slice: picture (H, W) in 0..1, classes (H, W), and whose it is."""
+    """One labelled slice: picture (H, W) in 0..1, classes (H, W) or ``UNKNOWN``, and whose it is."""
 
     picture: F32
-    classes: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+    classes: Classes
     patient: int
 
 
@@ -48,7 +59,7 @@ class Plan:
 
     steps: int = 900
     batch: int = 12
-    phantoms: int = 2  # of a batch
+    phantoms: int = 3  # of a batch
     rate: float = 3e-3
     seed: int = 1
 
@@ -59,8 +70,32 @@ def spider(folder: Path) -> list[Masked]:
     for path in sorted((folder / "t2_space" / "images").glob("*.jpg")):
         mask = np.asarray(Image.open(folder / "t2_space" / "masks" / f"{path.stem}.png"))
         picture = np.asarray(Image.open(path), np.float32) / np.float32(255)
-        found.append(Masked(picture=picture, classes=mask.astype(np.int64), patient=int(path.name.split("_")[0])))
+        classes = _with_sacrum(mask.astype(np.int64))
+        found.append(Masked(picture=picture, classes=classes, patient=int(path.name.split("_")[0])))
     return found
+
+
+def _with_sacrum(mask: Classes) -> Classes:
+    """SPIDER's mask with the body below the lowest disc as sacrum, and ``UNKNOWN`` for all else below that disc."""
+    pieces, count = ndimage.label(mask == _DISC)
+    large = [i for i in range(1, count + 1) if (pieces == i).sum() * SPIDER_MM**2 > 50.0]
+    if not large:
+        return mask
+    lowest = max(large, key=lambda i: np.nonzero(pieces == i)[0].mean())
+    pixels = np.stack(np.nonzero(pieces == lowest), axis=1) * SPIDER_MM  # (n, 2) row, column
+    centre = pixels.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(pixels.T))
+    across = vectors[:, 1]
+    down = vectors[:, 0] * np.sign(vectors[0, 0])
+    half_height, half_depth = 2 * np.sqrt(values)
+    points = np.stack(np.meshgrid(*(np.arange(n) * SPIDER_MM for n in mask.shape), indexing="ij"), axis=-1) - centre
+    below, aside = points @ down, np.abs(points @ across)
+    nobody = mask == 0
+    classes = np.where(nobody & (below > half_height), UNKNOWN, mask)
+    sure = (below > half_height + 1.5) & (below < _S1_MM) & (aside < half_depth * (0.95 - 0.012 * below))
+    if (sure & ~nobody).sum() < 0.1 * sure.sum():  # else a vertebra lies there: the slice passes beside L5/S1
+        classes[sure & nobody] = SACRUM
+    return classes
 
 
 def held_out(slices: Sequence[Masked], count: int = 8) -> set[int]:
@@ -81,7 +116,7 @@ def train(slices: Sequence[Masked], plan: Plan, checkpoint: Path, say: Callable[
         optimiser.load_state_dict(saved["optimiser"])
         done = int(saved["step"])
         say(f"localiser: going on at step {done}")
-    weight = torch.tensor([0.4, 1.0, 1.6, 1.6])
+    weight = torch.tensor([0.4, 1.0, 1.6, 1.6, 1.0])
     for step in range(done, plan.steps):
         draw = np.random.default_rng([plan.seed, step])  # a resumed run sees what an unbroken one would
         rate = plan.rate * min(1.0, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
@@ -104,12 +139,18 @@ def train(slices: Sequence[Masked], plan: Plan, checkpoint: Path, say: Callable[
 
 
 def _loss(out: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice over the classes that are something."""
+    """Cross-entropy and soft Dice over the classes that are something; what is unknown may be either of two."""
     p = out.softmax(1)
-    truth = functional.one_hot(y, len(CLASSES)).permute(0, 3, 1, 2).float()
-    overlap, total = (p * truth).sum((0, 2, 3)), (p + truth).sum((0, 2, 3))
+    known = y != UNKNOWN
+    truth = functional.one_hot(y.clamp_min(0), len(CLASSES)).permute(0, 3, 1, 2).float()
+    truth[:, 0] *= known
+    counted = torch.ones_like(p)
+    counted[:, SACRUM] = known.float()
+    overlap, total = (p * truth).sum((0, 2, 3)), (p * counted + truth).sum((0, 2, 3))
     dice = 1 - ((2 * overlap + 1) / (total + 1))[1:].mean()
-    return functional.cross_entropy(out, y, weight=weight) + dice
+    either = -torch.log((p[:, 0] + p[:, SACRUM]).clamp_min(1e-6)) * ~known * weight[0]
+    sure = functional.cross_entropy(out, y, weight=weight, ignore_index=UNKNOWN)
+    return sure + either.sum() / (weight[y.clamp_min(0)]).sum() + dice
 
 
 def _batch(slices: Sequence[Masked], plan: Plan, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -127,9 +168,9 @@ def _warped(one: Masked, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     height, width = one.picture.shape
     x, m = torch.from_numpy(one.picture)[None, None], torch.from_numpy(one.classes)
     if draw.random() < 0.6:
-        soft = functional.avg_pool2d(functional.one_hot(m, len(CLASSES)).permute(2, 0, 1)[None].float(), 5, 1, 2)
-        gain = torch.from_numpy(draw.uniform(0.3, 1.6, 4).astype(np.float32))[None, :, None, None]
-        offset = torch.from_numpy(draw.uniform(-0.35, 0.45, 4).astype(np.float32))[None, :, None, None]
+        soft = functional.avg_pool2d(functional.one_hot(_coloured(m), _COLOURS).permute(2, 0, 1)[None].float(), 5, 1, 2)
+        gain = torch.from_numpy(draw.uniform(0.3, 1.6, _COLOURS).astype(np.float32))[None, :, None, None]
+        offset = torch.from_numpy(draw.uniform(-0.35, 0.45, _COLOURS).astype(np.float32))[None, :, None, None]
         x = (x * (soft * gain).sum(1, keepdim=True) + (soft * offset).sum(1, keepdim=True)).clamp(0, 2)
     turn, scale = math.radians(draw.uniform(-18, 18)), math.exp(draw.uniform(math.log(0.75), math.log(1.3)))
     step, aspect = MM_PER_PX / SPIDER_MM * scale, math.exp(draw.normal(0, 0.04))
@@ -146,9 +187,16 @@ def _warped(one: Masked, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     return picture, classes[0, 0].long()
 
 
+def _coloured(m: Tensor) -> Tensor:
+    """The classes that get a colour of their own: S1's box would show where it ends, so it has the background's."""
+    return torch.where((m == UNKNOWN) | (m == SACRUM), 0, m)
+
+
 def _phantom(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A sagittal slice of a fresh phantom, from the middle or far beside it; the sacrum is nothing, as in SPIDER."""
+    """A sagittal slice of a fresh phantom, from the middle or far beside it."""
     spine = sample_spine(int(draw.integers(1_000_000, 2_000_000)), balanced=bool(draw.random() < 0.5))
+    if draw.random() < _TRANSITIONAL:
+        spine = replace(spine, remnant=(float(draw.uniform(0.6, 1.0)), spine.remnant[1]))
     pixel = MM_PER_PX * float(draw.uniform(0.8, 1.3))
     turn = float(np.radians(draw.uniform(-12, 12)))
     along_row = np.array([0.0, math.cos(turn), math.sin(turn)])
@@ -164,7 +212,8 @@ def _phantom(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     image = shown(spine, plane, sheets, signal, draw, Spoil(noise=0.01, blur_mm=0.8, texture=0.12))
     classes = _AS_CLASS[sheets[0]]
     _, _, s = spine.coordinates(plane.points())
-    classes[(s > spine.disc_s[6] + 4) & (classes == _VERTEBRA)] = 0
+    sacral = (s > spine.disc_s[6] + 4) & (classes == _VERTEBRA)
+    classes[sacral] = np.where(sheets[0][sacral] == Tissue.CORTEX, SACRUM, UNKNOWN)
     return torch.from_numpy(image)[None, None], torch.from_numpy(classes)
 
 

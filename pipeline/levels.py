@@ -16,7 +16,7 @@ SACRUM_SHARE = 0.25  # of the band below the lowest disc
 VERTEBRA_SHARE = 0.35
 DISAGREE_MM = 15.0  # half a segment: two series that differ by more name different levels
 MISSED_DISC = 1.6  # a step this many times the usual one hides a disc
-RUDIMENTARY = 0.6  # an S1/S2 disc this deep, as a share of the disc above, is no ordinary remnant
+RUDIMENTARY = 0.5  # of the disc above: one that reaches through the whole sacrum measures 0.5 to 0.7, a remnant less
 FULL_DISC = 0.85
 LORDOSIS_DEG = -20.0  # from L1/L2 to L5/S1; 92 of 92 upright SPIDER spines bend by 25 degrees or more
 

@@ -54,6 +54,7 @@ class Spine:
     front_gap: F64  # (7,) epidural fat between sac and vertebral wall
     body: tuple[float, float]  # half width and depth of a vertebral body
     conus_s: float
+    remnant: tuple[float, float]  # S1/S2 disc: depth as a share of the sacrum there (0 none), and s
     strands: tuple[Strand, ...]
     curve: F64  # (N, 5): s, y, z, sin and cos of the tangent's angle, one a millimetre
     centre: Point  # of L3/L4, in the patient
@@ -131,6 +132,7 @@ def sample_spine(seed: int, *, balanced: bool = False) -> Spine:
         front_gap=gap,
         body=(float(draw.normal(23.5, 1.5)), float(draw.normal(33.5, 2.0))),
         conus_s=float(np.clip(conus, disc_s[1] - 12, disc_s[3] - 8)),
+        remnant=_remnant(np.random.default_rng([seed, 12])),
         strands=_strands(draw, disc_s),
         curve=_curve(draw, disc_s, centre),
         centre=centre,
@@ -158,6 +160,12 @@ def _narrowing(draw: np.random.Generator, index: int, depth: float, gap: float, 
         facet=float(amount * draw.uniform(0, 3.8)),
         fat=float(draw.uniform(1.0, 3.0) if draw.random() < 0.06 else 0.0),
     )
+
+
+def _remnant(draw: np.random.Generator) -> tuple[float, float]:
+    """Most sacra keep a little of their uppermost disc."""
+    share = 0.0 if draw.random() < 0.35 else draw.uniform(0.15, 0.45)
+    return float(share), float(draw.normal(31, 2))
 
 
 def _strands(draw: np.random.Generator, disc_s: F64) -> tuple[Strand, ...]:

@@ -171,6 +171,11 @@ def _vertebrae(spine: Spine, here: _Here, out: Labels) -> None:
     annulus = in_disc & (inside < 1.12)
     out[annulus] = Tissue.ANNULUS
     out[in_disc & (inside < 0.5) & (np.abs(ds) < wedge * 0.75)] = Tissue.NUCLEUS
+    share, at = spine.remnant
+    from_middle = np.abs(v - wall + half_depth) / half_depth
+    remnant = sacral & (inside < 1) & (np.abs(here.s - at) < 1.5 + 2.5 * share) & (from_middle < share)
+    out[remnant] = Tissue.ANNULUS
+    out[remnant & (np.abs(here.s - at) < 2.5 * share - 0.8) & (from_middle < 0.7 * share)] = Tissue.NUCLEUS
     # what stands behind the wall into the canal is disc too
     bulging = (v > wall) & (v <= here.front) & (np.abs(u) < here.side + 2) & (np.abs(ds) < height + 3)
     out[bulging] = Tissue.ANNULUS

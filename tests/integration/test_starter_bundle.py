@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from pydicom import Dataset
 import cauda.models.manifest
 from cauda.core.domain import Reason, Report, Status
 from cauda.models.bundle import load_bundle
+from cauda.models.numbering import sagittal
 from cauda.models.phantom.negatives import KINDS, negative_study
+from cauda.models.phantom.spine import sample_spine
 from cauda.models.phantom.study import Protocol, make_study
 from cauda.pipeline.analyse import analyse_study
+from cauda.pipeline.levels import locate
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
 
@@ -57,3 +61,16 @@ def test_clean_phantoms_are_graded_without_doubt_at_the_right_places(starter: Pa
     assert np.mean(graded) >= 0.95
     assert len(apart) == len(graded)
     assert max(apart) < 8.0
+
+
+def test_a_disc_within_the_sacrum_puts_the_count_in_doubt(starter: Parts) -> None:
+    """A transitional segment is common, a small remnant usual; a wrong level is a wrong operation (CLINICAL.md 9)."""
+    doubts = {}
+    for share in (0.3, 0.9):
+        found = [
+            locate(sagittal(replace(sample_spine(seed), remnant=(share, 31.0))), starter.localiser)
+            for seed in range(740, 746)
+        ]
+        doubts[share] = [None if one is None else one.doubt for one in found]
+    assert doubts[0.3].count(None) >= 5
+    assert sum(one in {Reason.TRANSITIONAL, Reason.SIXTH_SEGMENT} for one in doubts[0.9]) >= 5
