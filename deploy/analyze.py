@@ -17,9 +17,10 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from cauda.core import headers, uids
+from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason, Report, Status
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.revisions import Claim, Fingerprint
+from cauda.core.revisions import Fingerprint
 from cauda.core.schema import RevisionKind
 from cauda.core.settings import Settings
 from cauda.pipeline import report_json, words

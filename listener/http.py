@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cauda.core import deliveries, metrics, revisions, schema
+from cauda.core import claims, deliveries, metrics, schema
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
@@ -83,7 +83,7 @@ def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list
 
 
 def _deaf_grader(ledger: Ledger, conn: Connection) -> bool:
-    if not revisions.due(ledger, conn):
+    if not claims.due(ledger, conn):
         return False
     table = schema.revision
     oldest = conn.execute(select(func.min(table.c.not_before)).where(table.c.state == RevisionState.DUE)).scalar_one()

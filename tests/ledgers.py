@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from cauda.core import deliveries, intake, revisions, schema
+from cauda.core import claims, deliveries, intake, revisions, schema
+from cauda.core.claims import Addressee
 from cauda.core.deliveries import Backoff
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, fixed_clock, open_ledger
-from cauda.core.revisions import Addressee, Fingerprint, Made
+from cauda.core.revisions import Fingerprint, Made
 from cauda.core.schema import RevisionState
 
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c0", code_version="0")
@@ -88,18 +89,18 @@ class House:
             self.arrive(study, f"{study}.1.{i}", source=source)
         return self.complete(study)
 
-    def claim(self, worker: str = "w1", max_deaths: int = 3) -> revisions.Claim | None:
+    def claim(self, worker: str = "w1", max_deaths: int = 3) -> claims.Claim | None:
         """Claim the next revision."""
-        return revisions.claim(self.ledger, worker=worker, lease_s=LEASE_S, max_deaths=max_deaths)
+        return claims.claim(self.ledger, worker=worker, lease_s=LEASE_S, max_deaths=max_deaths)
 
-    def must_claim(self, worker: str = "w1") -> revisions.Claim:
+    def must_claim(self, worker: str = "w1") -> claims.Claim:
         """Claim the next revision, which must be there."""
         claim = self.claim(worker)
         assert claim is not None
         return claim
 
     def report(
-        self, claim: revisions.Claim, addressees: Sequence[Addressee] = (PACS,), kinds: Sequence[str] = ("sr", "sc"),
+        self, claim: claims.Claim, addressees: Sequence[Addressee] = (PACS,), kinds: Sequence[str] = ("sr", "sc"),
         state: RevisionState = RevisionState.REPORTED,
     ) -> bool:  # fmt: skip
         """End a claim with results."""
@@ -108,7 +109,7 @@ class House:
                  path=f"outbox/{claim.study_uid}/{claim.id}.{i}.dcm", sha256=sha(f"{claim.id}{kind}"))
             for i, kind in enumerate(kinds)
         ]  # fmt: skip
-        return revisions.report(self.ledger, claim, state=state, reason=None, reason_text="", report_json={"schema": 1},
+        return claims.report(self.ledger, claim, state=state, reason=None, reason_text="", report_json={"schema": 1},
                                 made=made, addressees=addressees)  # fmt: skip
 
     def reported(self, study: str = "1.1", addressees: Sequence[Addressee] = (PACS,)) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydicom import Dataset
 
+from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
-from cauda.core.revisions import Addressee
 from cauda.core.settings import Destination
 
 

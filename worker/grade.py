@@ -12,11 +12,11 @@ from functools import partial
 
 import structlog
 
-from cauda.core import doorbell, log, revisions, stack
+from cauda.core import claims, doorbell, log, stack
+from cauda.core.claims import Claim
 from cauda.core.domain import Reason, Report, Status
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.ledger import record
-from cauda.core.revisions import Claim
 from cauda.worker.addressees import addressees
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.post import Post
@@ -26,11 +26,11 @@ from cauda.worker.revision import Graded, LostClaim, grade_revision, outcome
 def grade_next(post: Post) -> bool:
     """Claim the next revision and bring it to an end; False when there is none."""
     grading = post.settings.grading
-    claim = revisions.claim(post.ledger, worker=post.token, lease_s=grading.lease_s, max_deaths=grading.max_deaths)
+    claim = claims.claim(post.ledger, worker=post.token, lease_s=grading.lease_s, max_deaths=grading.max_deaths)
     if claim is None:
         return False
     named = {"study": claim.study_uid, "revision": claim.id, "attempt": claim.attempt}
-    renew = partial(revisions.renew, post.ledger, claim, lease_s=grading.lease_s)
+    renew = partial(claims.renew, post.ledger, claim, lease_s=grading.lease_s)
     with structlog.contextvars.bound_contextvars(**named), kept(renew, grading.lease_s / 3) as lost:
         end = _end_of(post, claim, lost)
         if end is not None and written_down(end, lost):
@@ -56,7 +56,7 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
     except Unavailable as error:
         delay_s = post.backoff.wait_s(claim.attempt)
         logger.warning("revision_put_back", reason=error.reason, text=error.message, delay_s=round(delay_s, 1))
-        return partial(revisions.put_back, post.ledger, claim, delay_s=delay_s, reason=error.reason, text=error.message)
+        return partial(claims.put_back, post.ledger, claim, delay_s=delay_s, reason=error.reason, text=error.message)
     except Rejected as error:  # met while the results were made
         logger.info("revision_rejected", reason=error.reason)
         report = Report(study_instance_uid=claim.study_uid, status=Status.REJECTED, reason=error.reason,
@@ -66,14 +66,14 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
         reason = error.reason if isinstance(error, Misconfigured) else Reason.BUG
         where = stack.of(error)
         logger.error("revision_failed", reason=reason, stack=where)
-        return partial(revisions.fail, post.ledger, claim, reason, where)
+        return partial(claims.fail, post.ledger, claim, reason, where)
     seconds = round(time.monotonic() - started, 2)
     logger.info("revision_graded", state=graded.state, reason=graded.reason, results=len(graded.made), seconds=seconds)
     return partial(_report, post, claim, graded)
 
 
 def _report(post: Post, claim: Claim, graded: Graded) -> bool:
-    ours = revisions.report(
+    ours = claims.report(
         post.ledger,
         claim,
         state=graded.state,

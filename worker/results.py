@@ -15,8 +15,9 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from cauda.core import uids
+from cauda.core.claims import Claim
 from cauda.core.domain import Level, Report, Status
-from cauda.core.revisions import Claim, Made
+from cauda.core.revisions import Made
 from cauda.pipeline import words
 from cauda.pipeline.exclusions import study_text
 from cauda.pipeline.frames import number, text

@@ -12,8 +12,9 @@ from pydicom import dcmread
 from sqlalchemy import Connection
 
 from cauda.core import revisions, spool, uids
+from cauda.core.claims import Claim
 from cauda.core.domain import Json, Level, Reason, Report, Status
-from cauda.core.revisions import Claim, Made
+from cauda.core.revisions import Made
 from cauda.core.schema import RevisionKind, RevisionState
 from cauda.pipeline import words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study

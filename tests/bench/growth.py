@@ -34,9 +34,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from builders import MR_IMAGE, SAGITTAL, mr_image, part10
 from peers import HOST, answers, free_port, until
 
-from cauda.core import deliveries, headers, intake, ledger, listings, processes, revisions, schema, spool
+from cauda.core import claims, deliveries, headers, intake, ledger, listings, processes, revisions, schema, spool
+from cauda.core.claims import Addressee
 from cauda.core.ledger import Ledger
-from cauda.core.revisions import Addressee, Fingerprint, Made
+from cauda.core.revisions import Fingerprint, Made
 from cauda.core.schema import RevisionState
 from cauda.core.settings import Completeness
 from cauda.deploy import views
@@ -127,7 +128,7 @@ def keep(node: Node, images: int, *, done: bool) -> None:
 
 def _deliver(node: Node, revision_id: int | None) -> None:
     """Grade and send, as workers do."""
-    claim = revisions.claim(node.book, worker="w", lease_s=60, max_deaths=3)
+    claim = claims.claim(node.book, worker="w", lease_s=60, max_deaths=3)
     if claim is None or claim.id != revision_id:
         raise SystemExit("another revision was due")
     made = [
@@ -136,7 +137,7 @@ def _deliver(node: Node, revision_id: int | None) -> None:
     ]
     findings = [{"level": level, "condition": "canal", "grade": "Moderate"} for level in ("L3/L4", "L4/L5", "L5/S1")]
     document = {"schema": 1, "findings": findings}
-    revisions.report(node.book, claim, state=RevisionState.REPORTED, reason=None, reason_text="",
+    claims.report(node.book, claim, state=RevisionState.REPORTED, reason=None, reason_text="",
                      report_json=document, made=made, addressees=[Addressee(name=PACS)])  # fmt: skip
     while sending := deliveries.claim(node.book, worker="d", lease_s=60, known=[PACS]):
         deliveries.accepted(node.book, sending)
@@ -261,7 +262,7 @@ def measure(node: Node) -> dict[str, float]:
     )
     line["ring for due work, ms"] = median_ms(lambda: processes.ring_due(book, lambda _: None, [PACS]))
     line["claim a revision (none due), ms"] = median_ms(
-        lambda: revisions.claim(book, worker="w", lease_s=60, max_deaths=3)
+        lambda: claims.claim(book, worker="w", lease_s=60, max_deaths=3)
     )
     line["claim a delivery (none due), ms"] = median_ms(
         lambda: deliveries.claim(book, worker="d", lease_s=60, known=[PACS])

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from cauda.core import deliveries, intake, ledger, listings, revisions, schema
+from cauda.core import claims, deliveries, intake, ledger, listings, revisions, schema
+from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
-from cauda.core.revisions import Addressee, Fingerprint, Made
+from cauda.core.revisions import Fingerprint, Made
 from cauda.core.schema import RevisionState
 
 RECEIVING, REFUSED, FAILED = "1.2.1", "1.2.2", "1.2.3"
@@ -32,14 +33,14 @@ def data(tmp_path: Path) -> Path:
             if uid != RECEIVING:
                 revisions.freeze(opened, conn, uid, reason="quiet", fingerprint=FINGERPRINT)
     for _ in range(2):
-        claim = revisions.claim(opened, worker="w", lease_s=60, max_deaths=3)
+        claim = claims.claim(opened, worker="w", lease_s=60, max_deaths=3)
         assert claim is not None
         if claim.study_uid == FAILED:
-            revisions.fail(opened, claim, Reason.BUG, "  deploy/x.py:1 in f: 1/0\nZeroDivisionError")
+            claims.fail(opened, claim, Reason.BUG, "  deploy/x.py:1 in f: 1/0\nZeroDivisionError")
             continue
         made = Made(kind="sc", sop_class_uid="1.2", sop_uid="1.2.9", series_uid="1.3", path="outbox/x", sha256="0")
         findings = [{"level": "L4/L5", "condition": "canal", "grade": "Severe", "abstained": None, "possible": []}]
-        revisions.report(opened, claim, state=RevisionState.REPORTED, reason=None, reason_text="", made=[made],
+        claims.report(opened, claim, state=RevisionState.REPORTED, reason=None, reason_text="", made=[made],
                          report_json={"findings": findings}, addressees=[Addressee(name="pacs")])  # fmt: skip
     sending = deliveries.claim(opened, worker="w", lease_s=60, known=["pacs"])
     assert sending is not None

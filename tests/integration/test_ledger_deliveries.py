@@ -10,8 +10,8 @@ import pytest
 from ledgers import BACKOFF, LEASE_S, PACS, House
 
 from cauda.core import deliveries, schema
+from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
-from cauda.core.revisions import Addressee
 from cauda.core.schema import DeliveryState
 
 pytestmark = pytest.mark.peers

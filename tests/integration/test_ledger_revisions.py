@@ -13,7 +13,7 @@ import pytest
 from ledgers import FINGERPRINT, LEASE_S, PACS, House
 from peers import postgres, until
 
-from cauda.core import liveness, revisions, schema
+from cauda.core import claims, liveness, revisions, schema
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import migrate, open_ledger
@@ -44,13 +44,13 @@ def test_eight_workers_at_once_claim_each_revision_once(house: House) -> None:
 
 _CLAIM = """
 import sys
-from cauda.core import revisions
+from cauda.core import claims
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import open_ledger
 ledger = open_ledger(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read()
-while (claim := revisions.claim(ledger, worker=sys.argv[2], lease_s=60, max_deaths=3)) is not None:
+while (claim := claims.claim(ledger, worker=sys.argv[2], lease_s=60, max_deaths=3)) is not None:
     print(claim.id, flush=True)
 """
 
@@ -83,10 +83,10 @@ def test_a_worker_whose_lease_ran_out_changes_nothing(house: House) -> None:
     house.time.passes(LEASE_S + 1)
     new = house.must_claim("w2")
     assert (new.id, new.attempt) == (old.id, old.attempt + 1)
-    assert not revisions.renew(house.ledger, old, lease_s=LEASE_S)
+    assert not claims.renew(house.ledger, old, lease_s=LEASE_S)
     assert not house.report(old)
-    assert not revisions.fail(house.ledger, old, Reason.BUG, "stack")
-    assert not revisions.put_back(house.ledger, old, delay_s=1, reason=Reason.FILE_MISSING, text="")
+    assert not claims.fail(house.ledger, old, Reason.BUG, "stack")
+    assert not claims.put_back(house.ledger, old, delay_s=1, reason=Reason.FILE_MISSING, text="")
     assert house.rows(schema.result) == []
     assert house.report(new)
     assert not house.report(new), "a claim ends once"
@@ -100,7 +100,7 @@ def test_a_claim_is_kept_while_its_heartbeat_goes(house: House) -> None:
     for _ in range(5):
         house.time.passes(LEASE_S * 0.6)
         assert house.claim("w2") is None
-        assert revisions.renew(house.ledger, claim, lease_s=LEASE_S)
+        assert claims.renew(house.ledger, claim, lease_s=LEASE_S)
     assert house.report(claim)
 
 
@@ -145,20 +145,20 @@ def test_deaths_count_in_a_row_only(house: House) -> None:
         house.must_claim()
         house.time.passes(LEASE_S + 1)
         claim = house.must_claim()
-        assert revisions.put_back(house.ledger, claim, delay_s=0, reason=Reason.FILE_MISSING, text="")
+        assert claims.put_back(house.ledger, claim, delay_s=0, reason=Reason.FILE_MISSING, text="")
     assert house.report(house.must_claim())
 
 
 def test_what_was_put_back_waits_its_time(house: House) -> None:
     house.due()
-    assert revisions.put_back(house.ledger, house.must_claim(), delay_s=30, reason=Reason.FILE_MISSING, text="away")
+    assert claims.put_back(house.ledger, house.must_claim(), delay_s=30, reason=Reason.FILE_MISSING, text="away")
     house.time.passes(29)
     assert house.claim() is None
     with house.ledger.read() as conn:
-        assert revisions.due(house.ledger, conn) == 0
+        assert claims.due(house.ledger, conn) == 0
     house.time.passes(2)
     with house.ledger.read() as conn:
-        assert revisions.due(house.ledger, conn) == 1
+        assert claims.due(house.ledger, conn) == 1
     assert house.must_claim().attempt == 2
 
 
@@ -189,7 +189,7 @@ def test_a_held_study_is_not_claimed_until_it_is_released(house: House) -> None:
     house.hold()
     assert house.claim() is None
     with house.ledger.read() as conn:
-        assert revisions.due(house.ledger, conn) == 0
+        assert claims.due(house.ledger, conn) == 0
     house.release()
     assert house.claim() is not None
 
@@ -213,7 +213,7 @@ def test_a_worker_on_a_superseded_revision_cannot_report_it(house: House) -> Non
     claim = house.must_claim()
     house.arrive(sop="1.1.1.9")
     house.complete()
-    assert not revisions.renew(house.ledger, claim, lease_s=LEASE_S)
+    assert not claims.renew(house.ledger, claim, lease_s=LEASE_S)
     assert not house.report(claim)
     assert house.must_claim().number == 2
 
@@ -233,7 +233,7 @@ def test_a_later_revision_cancels_what_was_not_sent_and_leaves_what_was(house: H
 
 def test_a_requeue_before_anything_was_published_keeps_the_revision(house: House) -> None:
     key = house.due()
-    assert revisions.fail(house.ledger, house.must_claim(), Reason.BUG, "stack")
+    assert claims.fail(house.ledger, house.must_claim(), Reason.BUG, "stack")
     with house.ledger.write() as conn:
         assert revisions.requeue(house.ledger, conn, "1.1", fingerprint=FINGERPRINT) == key
     again = house.must_claim()
@@ -265,15 +265,15 @@ def test_a_worker_from_before_the_requeue_changes_nothing(house: House) -> None:
 def test_a_failure_keeps_the_end_of_its_stack(house: House) -> None:
     house.due()
     stack = "Traceback\n" + "x" * 9000 + "\nZeroDivisionError: the cause"
-    assert revisions.fail(house.ledger, house.must_claim(), Reason.BUG, stack)
+    assert claims.fail(house.ledger, house.must_claim(), Reason.BUG, stack)
     (row,) = house.rows(schema.revision)
     assert row.reason_text.endswith("ZeroDivisionError: the cause")
 
 
 def test_an_addressee_may_be_parked_or_want_no_sr(house: House) -> None:
     house.due()
-    shadow = revisions.Addressee(name="shadow", parked=Reason.SHADOW)
-    no_sr = revisions.Addressee(name="no_sr", sr=False)
+    shadow = claims.Addressee(name="shadow", parked=Reason.SHADOW)
+    no_sr = claims.Addressee(name="no_sr", sr=False)
     assert house.report(house.must_claim(), (PACS, shadow, no_sr))
     found = Counter((row.destination, row.state) for row in house.rows(schema.delivery))
     assert found == {(PACS.name, "due"): 2, ("shadow", "parked"): 2, ("no_sr", "due"): 1}
@@ -293,27 +293,27 @@ def test_whatever_the_order_of_steps_each_revision_is_reported_at_most_once(hous
     """Claims, late reports, deaths, holds, put-backs and requeues in an order drawn from the seed."""
     draw = random.Random(seed)
     keys = [house.due(f"1.{n}", images=1) for n in range(4)]
-    claims: list[revisions.Claim] = []
+    held: list[claims.Claim] = []
     reported: Counter[int] = Counter()
     for step in range(150):
         move = draw.randrange(7)
         if move <= 1 and (claim := house.claim(f"w{step}", max_deaths=10_000)) is not None:
-            claims.append(claim)
-        elif move == 2 and claims:
-            claim = draw.choice(claims)
+            held.append(claim)
+        elif move == 2 and held:
+            claim = draw.choice(held)
             reported[claim.id] += house.report(claim, kinds=("sr",))
         elif move == 3:
             house.time.passes(draw.uniform(0, LEASE_S * 1.5))
-        elif move == 4 and claims:
-            revisions.put_back(house.ledger, draw.choice(claims), delay_s=5, reason=Reason.FILE_MISSING, text="")
+        elif move == 4 and held:
+            claims.put_back(house.ledger, draw.choice(held), delay_s=5, reason=Reason.FILE_MISSING, text="")
         elif move == 5:
             study = f"1.{draw.randrange(4)}"
             if house.study(study).hold is None:
                 house.hold(study)
             else:
                 house.release(study)
-        elif move == 6 and claims:
-            revisions.renew(house.ledger, draw.choice(claims), lease_s=LEASE_S)
+        elif move == 6 and held:
+            claims.renew(house.ledger, draw.choice(held), lease_s=LEASE_S)
     assert set(reported.values()) <= {0, 1}
     results = Counter(row.revision_id for row in house.rows(schema.result))
     assert results == Counter({key: count for key, count in reported.items() if count})
@@ -332,16 +332,16 @@ def test_a_postgres_that_stops_and_starts_is_found_again() -> None:
         ledger = open_ledger(server.database())
         migrate(ledger)
         with ledger.read() as conn:
-            assert revisions.due(ledger, conn) == 0
+            assert claims.due(ledger, conn) == 0
         server.stop()
         with pytest.raises(Unavailable), ledger.read() as conn:
-            revisions.due(ledger, conn)
+            claims.due(ledger, conn)
         server.start()
 
         def back() -> bool:
             try:
                 with ledger.write() as conn:
-                    return revisions.due(ledger, conn) == 0
+                    return claims.due(ledger, conn) == 0
             except Unavailable:
                 return False
 

@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 from worker_house import House, house
 
-from cauda.core import revisions
+from cauda.core import claims
 from cauda.core.domain import (
     AxialEvidence,
     BundleInfo,
@@ -69,8 +69,8 @@ def test_without_a_bundle_every_level_is_not_graded_and_sr_and_sc_are_made(at: H
 def test_the_same_claim_makes_the_same_bytes(at: House) -> None:
     """What a crash left in the outbox is what the next attempt would have made."""
     at.complete(builders.mr_study(1))
-    assert revisions.claim(at.ledger, worker="dies", lease_s=60, max_deaths=3)
-    again = revisions.claim(at.ledger, worker="none", lease_s=60, max_deaths=3)
+    assert claims.claim(at.ledger, worker="dies", lease_s=60, max_deaths=3)
+    again = claims.claim(at.ledger, worker="none", lease_s=60, max_deaths=3)
     assert again is None
     at.clock[0] += 61
     first = grade(at)
@@ -242,7 +242,7 @@ def test_a_worker_whose_claim_was_taken_stops_and_leaves_nothing(at: House, monk
         noticed.wait(5)
         return analyse(*arguments)
 
-    renew = revisions.renew
+    renew = claims.renew
 
     def renewed(*arguments: Any, **named: Any) -> bool:
         answer = renew(*arguments, **named)
@@ -251,7 +251,7 @@ def test_a_worker_whose_claim_was_taken_stops_and_leaves_nothing(at: House, monk
         return answer
 
     monkeypatch.setattr(revision, "analyse_study", superseded)
-    monkeypatch.setattr(revisions, "renew", renewed)
+    monkeypatch.setattr(claims, "renew", renewed)
     grading = at.settings.grading.model_copy(update={"lease_s": 0.1})
     row = grade(at, grading=grading)
     assert noticed.is_set()

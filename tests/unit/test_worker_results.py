@@ -7,8 +7,8 @@ from dataclasses import replace
 import builders_results as made
 import pytest
 
+from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason, Report, Status
-from cauda.core.revisions import Claim
 from cauda.core.schema import RevisionKind
 from cauda.pipeline.pictures import Pictures
 from cauda.worker.results import Origin, carried, make, ordered_as_lumbar, result_context
