@@ -1,6 +1,6 @@
-"""The RSNA 2024 Lumbar Spine Degenerative Classification layout: labels and points, by study, level and condition.
+"""Graded studies as they lie on disk: the RSNA 2024 layout, or a folder a study with one CSV of grades.
 
-``instance_number`` is the file's number in its series folder; points are pixels, column first.
+In RSNA's, ``instance_number`` is the file's number in its series folder; points are pixels, column first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LabelledPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledStudy:
-    """One study: grades as indices into the RSNA scale (blank ones are left out), points, series by description."""
+    """One study: grades as indices into its scale (blank ones are left out), points, series by description."""
 
     study: str
     grades: dict[tuple[Level, Condition], int]
@@ -70,9 +70,35 @@ def read_rsna(folder: Path) -> list[LabelledStudy]:
         raise Rejected(Reason.UNDECODABLE, f"{folder}: a CSV file has no column {error}") from error
 
 
+def read_labelled(folder: Path, scale: GradeScale) -> list[LabelledStudy]:
+    """Every study of ``labels.csv`` in ``folder``, whose images lie in ``folder/<study>``; no points.
+
+    Columns: study, level (``L4/L5``), grade (a word of ``scale``; blank is left out), and condition (``canal`` where
+    the column is absent). Rejected when a column or folder is missing or a word is unknown, naming line and word.
+    """
+    grades: dict[str, dict[tuple[Level, Condition], int]] = {}
+    for line, row in enumerate(_rows(folder / "labels.csv"), 2):
+        try:
+            study, level, grade = row["study"], Level(row["level"]), row["grade"]
+            condition = Condition(row.get("condition") or Condition.CANAL)
+        except KeyError as error:
+            raise Rejected(Reason.UNDECODABLE, f"labels.csv has no column {error}") from error
+        except ValueError as error:
+            raise Rejected(Reason.UNDECODABLE, f"labels.csv, line {line}: {error}") from error
+        if not (folder / study).resolve().is_relative_to(folder.resolve()) or not (folder / study).is_dir():
+            raise Rejected(Reason.UNDECODABLE, f"labels.csv, line {line}: there is no folder {study!r}")
+        if grade and grade not in scale.grades:
+            allowed = ", ".join(scale.grades)
+            raise Rejected(Reason.UNDECODABLE, f"labels.csv, line {line}: {grade!r} is none of {allowed}")
+        known = grades.setdefault(study, {})
+        if grade:
+            known[level, condition] = scale.grades.index(grade)
+    return [LabelledStudy(study=study, grades=known, points=(), series={}) for study, known in grades.items()]
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise Rejected(Reason.UNDECODABLE, f"{path} is missing: not the RSNA 2024 layout")
+        raise Rejected(Reason.UNDECODABLE, f"{path} is missing")
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

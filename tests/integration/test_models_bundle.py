@@ -17,7 +17,7 @@ from cauda.core.errors import Misconfigured, Rejected
 from cauda.models import bundle, graders, manifest
 from cauda.models.backbones import Backbone, TimmEmbedder, create
 from cauda.models.bundle import Card, Made, load_bundle, save_bundle
-from cauda.models.datasets import read_rsna, split
+from cauda.models.datasets import read_labelled, read_rsna, split
 from cauda.models.localiser import UNet
 from cauda.models.verify import verify
 from cauda.pipeline.parts import Preprocessing
@@ -189,6 +189,34 @@ def test_the_rsna_layout_is_read_with_blank_grades_left_out(realdata: Path, tmp_
     assert {study.series[point.series] for point in canal} == {"Sagittal T2/STIR"}
     with pytest.raises(Rejected, match=r"train\.csv"):
         read_rsna(tmp_path)
+
+
+def labelled(folder: Path, *lines: str, header: str = "study,level,grade") -> Path:
+    (folder / "a").mkdir(exist_ok=True)
+    (folder / "labels.csv").write_text("\n".join((header, *lines)) + "\n")
+    return folder
+
+
+def test_a_folder_with_a_csv_of_grades_is_read(tmp_path: Path) -> None:
+    """A site's own 50 to 100 levels come like this; what was not graded is left out."""
+    found = read_labelled(labelled(tmp_path, "a,L4/L5,Severe", "a,L5/S1,", "a,L1/L2,Normal/Mild"), GradeScale.RSNA_3)
+    assert [one.study for one in found] == ["a"]
+    assert found[0].grades == {(Level.L4_L5, Condition.CANAL): 2, (Level.L1_L2, Condition.CANAL): 0}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("a,L4/L5,Terrible", "line 2: 'Terrible'"), ("a,L7/L8,Severe", "line 2"), ("b,L4/L5,Severe", "no folder 'b'"),
+     ("../..,L4/L5,Severe", "no folder")],
+)  # fmt: skip
+def test_a_grade_that_makes_no_sense_is_named_with_its_line(line: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match=said):
+        read_labelled(labelled(tmp_path, line), GradeScale.RSNA_3)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="'grade'"):
+        read_labelled(labelled(tmp_path, "a,L4/L5", header="study,level"), GradeScale.RSNA_3)
 
 
 def test_a_split_keeps_a_patient_together() -> None:
