@@ -13,9 +13,10 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from cauda.core.domain import F32, F64
+from cauda.models.phantom.dataset import dataset
 from cauda.models.phantom.imaging import Plane
+from cauda.models.phantom.protocol import Protocol, scans
 from cauda.models.phantom.spine import sample_spine
-from cauda.models.phantom.study import Protocol, dataset, scans
 from cauda.models.phantom.tissue import noise
 from cauda.models.phantom.vendors import VENDORS
 

@@ -2,197 +2,132 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cauda.core import uids
 from cauda.core.domain import F32, Level, Point
+from cauda.models.phantom import faults
+from cauda.models.phantom.companions import companions
+from cauda.models.phantom.dataset import Key, dataset, series_uid
+from cauda.models.phantom.enhanced import enhanced
 from cauda.models.phantom.grading import Measured, truth
-from cauda.models.phantom.imaging import T1, T2, Plane, Spoil, section, shown, tissue_signal
-from cauda.models.phantom.imaging import Sequence as Contrast
+from cauda.models.phantom.imaging import Plane, Spoil, section, shown, tissue_signal
+from cauda.models.phantom.kinds import Kind
+from cauda.models.phantom.protocol import Protocol, Scan, scans
+from cauda.models.phantom.reformat import reformatted
 from cauda.models.phantom.spine import Spine, sample_spine
-from cauda.models.phantom.vendors import VENDORS, Vendor
+from cauda.models.phantom.syntaxes import encoded
+from cauda.models.phantom.tissue import Labels
+from cauda.models.phantom.vendors import VENDORS
 
-MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-_FULL_SCALE = 1400.0
-_HEAD, _FEET, _LEFT, _BACK = (np.array(v, float) for v in ((0, 0, 1), (0, 0, -1), (1, 0, 0), (0, 1, 0)))
-_WHEN = datetime(2026, 1, 5, 9, 0)  # noqa: DTZ001  DICOM local time; a phantom has no clock
+__all__ = ["Protocol", "Study", "make_study"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """What is scanned."""
-
-    sagittal_slices: int = 15
-    sagittal_spacing_mm: float = 4.4
-    axial_slices: int = 6  # in each of five angled blocks
-    axial_spacing_mm: float = 4.0
-    vendor: str = "siemens"
-    balanced: bool = False
-    spoil: Spoil = field(default_factory=Spoil)
+_THIN_MM = 2.0  # a thinner slice is drawn from one sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Study:
-    """The images, ready to be written or sent, and the truth."""
+    """The images in the order in which they are sent, and the truth."""
 
     images: list[Dataset]
     points_mm: dict[Level, Point]  # the middle of the canal at each disc
     truth: dict[Level, Measured]
+    answers: dict[Level, faults.Answer]  # what is right to do with each level, given what went wrong
+    kinds: dict[str, Kind]  # by Series Instance UID; where a series holds several, the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scan:
-    """One series: its slices and how they are weighted. Series of one group share their planes."""
+class _Job:
+    """One plane and the series that show it."""
 
-    number: int
-    description: str
-    planes: tuple[Plane, ...]
-    contrast: Contrast
-    kind: str
+    spine: Spine
+    plane: Plane  # as it is drawn: with wrap, wider than what is shown
+    shown: Plane
+    scans: tuple[Scan, ...]
+    spoil: Spoil
 
 
 def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, processes: int = 1) -> Study:
-    """A study whose pixels, UIDs and PatientID follow from seed, number and vendor alone."""
+    """A study whose pixels, UIDs and PatientID follow from seed, number, vendor and protocol alone."""
     protocol = protocol or Protocol()
     spine = sample_spine(seed * 1000 + number, balanced=protocol.balanced)
     vendor = VENDORS[protocol.vendor]
     planned = scans(spine, protocol, vendor)
-    jobs = [(spine, plane, contrasts, protocol.spoil) for plane, contrasts in _by_plane(planned)]
+    pixels = _pixels(spine, planned, protocol.spoil, processes)
+    key = (protocol.vendor, str(seed), str(number))
+    made = [image for scan in planned for image in _images(scan, pixels[scan.kind], key, protocol)]
+    if protocol.companions:
+        made = companions(made, key, vendor)
+    return Study(
+        images=made,
+        points_mm={level: spine.canal_centre(level) for level in Level},
+        truth={level: truth(spine, level) for level in Level},
+        answers=faults.answers(protocol.faults),
+        kinds={series_uid(scan.kind, key, vendor): scan.kind for scan in reversed(planned)},
+    )
+
+
+def _images(scan: Scan, pixels: Sequence[F32], key: Key, protocol: Protocol) -> list[Dataset]:
+    vendor = VENDORS[protocol.vendor]
+    if protocol.enhanced:
+        made = [enhanced(scan, pixels, key, vendor)]
+    else:
+        made = [
+            dataset(scan, place, plane, pixels[place], key, vendor) for place, plane in enumerate(scan.planes)
+        ]  # fmt: skip
+        made.sort(key=lambda image: int(image.InstanceNumber))
+    return [encoded(image, protocol.syntax or vendor.syntax) for image in made]
+
+
+def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, processes: int) -> dict[Kind, list[F32]]:
+    """The pictures of every series, in the order of its planes."""
+    jobs = list(_jobs(spine, [scan for scan in planned if scan.kind is not Kind.SPACE_AXIAL], spoil))
     if processes > 1:
         with ProcessPoolExecutor(processes) as pool:
             drawn = list(pool.map(_draw, jobs, chunksize=4))
     else:
         drawn = [_draw(job) for job in jobs]
-    pixels = {(id(plane), contrast): image for (_, plane, contrasts, _), images in zip(jobs, drawn, strict=True)
-              for contrast, image in zip(contrasts, images, strict=True)}  # fmt: skip
-    key = (protocol.vendor, str(seed), str(number))
-    images = [
-        dataset(scan, place, plane, pixels[id(plane), scan.contrast], key, vendor)
-        for scan in planned
-        for place, plane in enumerate(scan.planes)
-    ]
-    return Study(
-        images=images,
-        points_mm={level: spine.canal_centre(level) for level in Level},
-        truth={level: truth(spine, level) for level in Level},
-    )
+    found: dict[Kind, list[F32]] = {scan.kind: [] for scan in planned}
+    for job, pictures in zip(jobs, drawn, strict=True):
+        for scan, picture in zip(job.scans, pictures, strict=True):
+            found[scan.kind].append(picture)
+    for scan in planned:
+        if scan.kind is Kind.SPACE_AXIAL:
+            source = next(one for one in planned if one.kind is Kind.SPACE)
+            found[scan.kind] = [reformatted(source.planes, found[Kind.SPACE], plane) for plane in scan.planes]
+    return found
 
 
-def _by_plane(planned: Sequence[Scan]) -> Iterator[tuple[Plane, tuple[Contrast, ...]]]:
-    seen: dict[int, tuple[Plane, list[Contrast]]] = {}
+def _jobs(spine: Spine, planned: Sequence[Scan], spoil: Spoil) -> Iterator[_Job]:
+    """One a plane, in the order of each series' planes; a plane that several series show is cut once."""
+    seen: dict[int, list[tuple[Plane, Scan]]] = {}
     for scan in planned:
         for plane in scan.planes:
-            seen.setdefault(id(plane), (plane, []))[1].append(scan.contrast)
-    for plane, contrasts in seen.values():
-        yield plane, tuple(contrasts)
+            seen.setdefault(id(plane), []).append((plane, scan))
+    for found in seen.values():
+        plane = found[0][0]
+        wraps = [one for _, scan in found for one in scan.faults if one.what is faults.What.WRAP]
+        wide = faults.drawn(wraps[0], plane) if wraps and faults.touches(wraps[0], spine, plane) else plane
+        yield _Job(spine=spine, plane=wide, shown=plane, scans=tuple(scan for _, scan in found), spoil=spoil)
 
 
-def _draw(job: tuple[Spine, Plane, tuple[Contrast, ...], Spoil]) -> list[F32]:
-    spine, plane, contrasts, spoil = job
-    sheets = section(spine, plane, parts=2)
-    corner = [abs(int(v * 100)) for v in plane.corner]
-    return [
-        shown(spine, plane, sheets, tissue_signal(contrast), np.random.default_rng([spine.seed, *corner, i]), spoil)
-        for i, contrast in enumerate(contrasts)
-    ]
+def _draw(job: _Job) -> list[F32]:
+    sheets = section(job.spine, job.plane, parts=1 if job.plane.thickness_mm < _THIN_MM else 2)
+    corner = [abs(int(v * 100)) for v in job.shown.corner]
+    return [_picture(job, scan, sheets, corner) for scan in job.scans]
 
 
-def scans(spine: Spine, protocol: Protocol, vendor: Vendor) -> list[Scan]:
-    """The series of a lumbar protocol around a spine."""
-    sagittal = tuple(_sagittal(spine, protocol))
-    blocks = tuple(plane for level in Level for plane in _block(spine, level, protocol))
-    return [
-        Scan(number=2, description=vendor.sagittal_t2, planes=sagittal, contrast=T2, kind="sagittal_t2"),
-        Scan(number=3, description=vendor.sagittal_t1, planes=sagittal, contrast=T1, kind="sagittal_t1"),
-        Scan(number=4, description=vendor.axial_t2, planes=blocks, contrast=replace(T2, te=110), kind="axial_t2"),
-    ]
-
-
-def _sagittal(spine: Spine, protocol: Protocol) -> Iterator[Plane]:
-    size, pixel = 384, 0.74
-    middle = np.asarray(spine.centre) + np.array([0.0, -22.0, 4.0])
-    first = -(protocol.sagittal_slices - 1) / 2 * protocol.sagittal_spacing_mm
-    for i in range(protocol.sagittal_slices):
-        centre = middle + (first + i * protocol.sagittal_spacing_mm) * _LEFT
-        corner = centre - _BACK * (size - 1) / 2 * pixel + _HEAD * (size - 1) / 2 * pixel
-        yield Plane(corner=corner, along_row=_BACK, along_column=_FEET, pixel_mm=pixel, rows=size, columns=size,
-                    thickness_mm=protocol.sagittal_spacing_mm * 0.9)  # fmt: skip
-
-
-def _block(spine: Spine, level: Level, protocol: Protocol) -> Iterator[Plane]:
-    """Slices parallel to a disc, from its upper to its lower neighbour."""
-    size, pixel = 320, 0.6
-    normal = np.asarray(spine.normal(level))  # to the head
-    back = np.cross(normal, _LEFT)
-    back = back if back[1] > 0 else -back
-    middle = np.asarray(spine.place(spine.level_s(level), v=-8.0))
-    first = (protocol.axial_slices - 1) / 2 * protocol.axial_spacing_mm
-    for i in range(protocol.axial_slices):
-        centre = middle + (first - i * protocol.axial_spacing_mm) * normal
-        corner = centre - (_LEFT + back) * (size - 1) / 2 * pixel
-        yield Plane(corner=corner, along_row=_LEFT, along_column=back, pixel_mm=pixel, rows=size, columns=size,
-                    thickness_mm=protocol.axial_spacing_mm * 0.9)  # fmt: skip
-
-
-def dataset(
-    scan: Scan, place: int, plane: Plane, pixels: F32, key: tuple[str, ...], vendor: Vendor
-) -> Dataset:  # fmt: skip
-    """One image as the vendor would send it; pixels (rows, columns) about 0..1."""
-    study_uid = uids.derived("phantom", *key)
-    when = _WHEN + timedelta(minutes=4 * scan.number, seconds=place)
-    ds = Dataset()
-    ds.SpecificCharacterSet = vendor.character_set
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "SE"]
-    ds.SOPClassUID = MR_IMAGE
-    ds.SOPInstanceUID = uids.derived("phantom", *key, scan.kind, str(place))
-    ds.StudyInstanceUID = study_uid
-    ds.SeriesInstanceUID = uids.derived("phantom", *key, scan.kind)
-    ds.FrameOfReferenceUID = uids.derived("phantom", *key, "frame")
-    ds.PositionReferenceIndicator = ""
-    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = when.strftime("%Y%m%d")
-    ds.StudyTime = _WHEN.strftime("%H%M%S")
-    ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = when.strftime("%H%M%S")
-    ds.AccessionNumber = f"TEST{int(study_uid[-9:]):09d}"
-    ds.Modality = "MR"
-    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = vendor.manufacturer, vendor.model, vendor.software
-    ds.InstitutionName = "CAUDA PHANTOM"
-    ds.ReferringPhysicianName = ""
-    ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = vendor.study, scan.description, scan.description
-    ds.PatientName = "PHANTOM^CAUDA"
-    ds.PatientID = f"CAUDA-TEST-{'-'.join(key)}"
-    ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = "19600101", "O", "066Y"
-    ds.BodyPartExamined = "LSPINE"
-    ds.PatientPosition = "HFS"
-    ds.QualityControlImage = "YES"
-    ds.BurnedInAnnotation = "NO"
-    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "SK", "", "2D"
-    ds.SequenceName = vendor.sequence_t2
-    ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = scan.contrast.tr, scan.contrast.te, 15
-    ds.MagneticFieldStrength, ds.FlipAngle = 1.5, 150
-    ds.SliceThickness = round(plane.thickness_mm, 3)
-    ds.SpacingBetweenSlices = round(plane.thickness_mm / 0.9, 3)
-    ds.StudyID, ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = "1", scan.number, place + 1, 1
-    ds.ImagePositionPatient = [round(float(v), 4) for v in plane.corner]
-    ds.ImageOrientationPatient = [round(float(v), 6) for v in (*plane.along_row, *plane.along_column)]
-    ds.PixelSpacing = [plane.pixel_mm, plane.pixel_mm]
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = pixels.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-    stored = np.clip(np.round(pixels * _FULL_SCALE), 0, 4095).astype("<u2")
-    ds.WindowCenter, ds.WindowWidth = 600, 1200
-    ds.PixelData = stored.tobytes()
-    ds.private_block(0x0019, vendor.private_creator, create=True).add_new(0x08, "LO", "PHANTOM")
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.MediaStorageSOPClassUID = UID(MR_IMAGE)
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = UID(uids.IMPLEMENTATION_CLASS_UID)
-    return ds
+def _picture(job: _Job, scan: Scan, sheets: list[Labels], corner: list[int]) -> F32:
+    draw = np.random.default_rng([job.spine.seed, *corner, zlib.crc32(scan.kind.encode())])
+    image = shown(job.spine, job.plane, sheets, tissue_signal(scan.contrast), draw, job.spoil)
+    plane = job.plane
+    for fault in scan.faults:
+        if faults.touches(fault, job.spine, plane):
+            image = faults.spoiled(fault, job.spine, plane, image, draw)
+            plane = job.shown if fault.what is faults.What.WRAP else plane
+    return image
