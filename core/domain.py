@@ -111,6 +111,7 @@ class Reason(StrEnum):
     NOT_T2 = "not_t2"
     POST_CONTRAST_FAT_SUPPRESSED = "post_contrast_fat_suppressed"
     GRADIENT_ECHO = "gradient_echo"
+    DIXON_PART = "dixon_part"
     MYELOGRAPHY = "myelography"
     DIFFUSION = "diffusion"
     NO_GEOMETRY = "no_geometry"
@@ -171,6 +172,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.CORD_ON_SLICE: "cord/conus on this slice",
     Reason.UNCERTAIN: "model uncertain. Severe stenosis not excluded",
     Reason.OUT_OF_DISTRIBUTION: "unlike the images the model knows",
+    Reason.DIXON_PART: "fat or opposed-phase image",
     Reason.NO_AXIAL_T2: "no axial T2 found",
     Reason.NO_MR_IMAGES: "no MR images found",
     Reason.NOT_LUMBAR: "not a lumbar spine",

@@ -140,9 +140,11 @@ def role(dataset: Dataset) -> Role:
     image_type = {str(part).upper() for part in (dataset.get("ImageType") or ())}
     if image_type & {"LOCALIZER", "ADC", "DIFFUSION", "PROJECTION IMAGE"}:
         return Role.MR_OTHER
-    echo = _number(dataset, "EchoTime")
-    repetition = _number(dataset, "RepetitionTime")
-    gradient = "GR" in str(dataset.get("ScanningSequence") or "")
+    echo = _number(dataset, "EchoTime") or _grouped(dataset, "MREchoSequence", "EffectiveEchoTime")
+    repetition = _number(dataset, "RepetitionTime") or _grouped(
+        dataset, "MRTimingAndRelatedParametersSequence", "RepetitionTime"
+    )
+    gradient = "GR" in str(dataset.get("ScanningSequence") or "") or dataset.get("EchoPulseSequence") == "GRADIENT"
     # A short echo with a short repetition is T1; STIR has a short echo but a long repetition.
     short = echo is not None and echo < 40 and repetition is not None and repetition < 1400
     t1 = short or (_T1.search(text) is not None and "t2" not in text)
@@ -189,8 +191,20 @@ def orientation(dataset: Dataset) -> Any:
     """Image Orientation (Patient), also from an Enhanced object's functional groups (first frame); () if absent."""
     if dataset.get("ImageOrientationPatient"):
         return dataset.ImageOrientationPatient
+    plane = _group(dataset, "PlaneOrientationSequence")
+    return plane.get("ImageOrientationPatient") or () if plane else ()
+
+
+def _grouped(dataset: Dataset, sequence: str, keyword: str) -> float | None:
+    group = _group(dataset, sequence)
+    return _number(group, keyword) if group else None
+
+
+def _group(dataset: Dataset, sequence: str) -> Dataset | None:
+    """A functional group of an Enhanced object, that of the first frame where they differ."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for item in (dataset.get(groups) or ())[:1]:
-            for plane in item.get("PlaneOrientationSequence") or ():
-                return plane.get("ImageOrientationPatient") or ()
-    return ()
+            if items := item.get(sequence):
+                found: Dataset = items[0]
+                return found
+    return None

@@ -57,6 +57,17 @@ def _post_contrast_fat_suppressed(header: Dataset) -> bool:
     return bool(fat) and contrast(header) and not words.STIR.search(series_text(header))
 
 
+def dixon_part(image_type: str) -> bool:
+    """Whether an image, by its Image Type, is the fat or the opposed-phase one of a Dixon sequence."""
+    return bool(words.DIXON_TYPES & set(image_type.upper().split()))
+
+
+def _dixon_part(header: Dataset) -> bool:
+    said = series_text(header)
+    fat = words.DIXON.search(said) and (words.FAT_PART.search(said) or words.OPPOSED_PART.search(said))
+    return dixon_part(text(header, "ImageType")) or bool(fat) or words.OPPOSED_PHASE.search(said) is not None
+
+
 def _word(pattern: re.Pattern[str]) -> Callable[[Dataset], bool]:
     return lambda header: pattern.search(series_text(header)) is not None
 
@@ -66,6 +77,7 @@ SERIES_RULES: tuple[tuple[Reason, Callable[[Dataset], bool]], ...] = (
     (Reason.LOCALIZER, lambda header: bool(_image_type(header) & {"LOCALIZER", "PROJECTION"})),
     (Reason.DIFFUSION, _diffusion),
     (Reason.GRADIENT_ECHO, _gradient_echo),
+    (Reason.DIXON_PART, _dixon_part),
     (Reason.MYELOGRAPHY, lambda header: (number(header, "EchoTime") or 0) > 400),
     (Reason.POST_CONTRAST_FAT_SUPPRESSED, _post_contrast_fat_suppressed),
     *((reason, _word(pattern)) for reason, pattern in words.SERIES_WORDS),

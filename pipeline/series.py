@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from cauda.core.domain import Reason, SeriesRole, SeriesUse
-from cauda.pipeline.exclusions import series_exclusion
+from cauda.pipeline.exclusions import dixon_part, series_exclusion
 from cauda.pipeline.frames import Frame, frames, number, text
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.stacks import Stack, stacks
@@ -86,13 +86,14 @@ def preference(one: Series) -> tuple[bool, int]:
 
 
 def _series(uid: str, group: Sequence[SourceImage]) -> Series:
-    located = tuple(frame for image in group for frame in frames(image))
+    group = sorted(group, key=_order)
+    located = _useful(tuple(frame for image in group for frame in frames(image)))
     found = tuple(stacks(located)) if located else ()
     planes = Counter[str]()
     for stack in found:
         planes[stack.plane] += len(stack.frames)
     plane = planes.most_common(1)[0][0] if planes else None
-    header = group[0].header
+    header = located[0].source.header if located else group[0].header
     weighted = weighting(header)
     return Series(
         uid=uid,
@@ -103,6 +104,15 @@ def _series(uid: str, group: Sequence[SourceImage]) -> Series:
         weighting=weighted,
         reason=_reason(header, planes, plane, weighted),
     )
+
+
+def _order(image: SourceImage) -> tuple[float, str]:
+    return number(image.header, "InstanceNumber") or 0.0, text(image.header, "SOPInstanceUID")
+
+
+def _useful(located: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """Without the fat and opposed-phase images of a Dixon sequence that sends all in one series."""
+    return tuple(frame for frame in located if not dixon_part(frame.variant[0])) or located
 
 
 def _reason(header: Dataset, planes: Counter[str], plane: str | None, weighted: Weighting | None) -> Reason | None:

@@ -78,6 +78,22 @@ def test_an_enhanced_image_carries_its_orientation_in_the_functional_groups() ->
     assert headers.role(enhanced) is Role.SAGITTAL
 
 
+def test_an_enhanced_image_carries_its_weighting_there_too() -> None:
+    """Nothing is said in words: a T1 is told by its times, a localiser by its gradient echo."""
+    echo, timing, groups = Dataset(), Dataset(), Dataset()
+    echo.EffectiveEchoTime, timing.RepetitionTime = 11.0, 560
+    groups.MREchoSequence, groups.MRTimingAndRelatedParametersSequence = Items([echo]), Items([timing])
+    enhanced = mr_image(
+        "1.2", "1.3", "1.4", SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1", SharedFunctionalGroupsSequence=Items([groups]),
+        **POOR,
+    )  # fmt: skip
+    assert headers.role(enhanced) is Role.MR_OTHER
+    timing.RepetitionTime = 4000
+    assert headers.role(enhanced) is Role.AXIAL
+    enhanced.EchoPulseSequence = "GRADIENT"
+    assert headers.role(enhanced) is Role.MR_OTHER
+
+
 def test_only_our_own_device_makes_an_object_ours() -> None:
     """CLINICAL.md 1: our DeviceUID in Contributing Equipment; the maker's name alone is no proof."""
     image = mr_image("1.2", "1.3", "1.4")
