@@ -17,7 +17,7 @@ QUICK = (Kind.SAGITTAL_T2, Kind.SAGITTAL_T1, Kind.AXIAL_T2)  # the least that is
 ROUTINE = (Kind.SURVEY, Kind.SAGITTAL_T2, Kind.SAGITTAL_T1, Kind.SAGITTAL_STIR, Kind.AXIAL_T2, Kind.AXIAL_T1)
 FULL = (*ROUTINE, *DIXONS, Kind.SPACE, Kind.SPACE_AXIAL, Kind.SAGITTAL_T1_CONTRAST)
 
-_SPACE_MM, _SPACE_PX, _SPACE_SLICES, _SPACE_GAP_MM = 1.0, 288, 48, 1.1
+_SPACE_GAP_MM = 1.1
 _REFORMATTED_MM = 3.0
 _SURVEY_NUMBER = 1
 
@@ -32,6 +32,8 @@ class Protocol:
     axial: Literal["blocks", "stack"] = "blocks"  # angled to each disc, or one straight stack
     axial_slices: int = 6  # in each of five angled blocks
     axial_spacing_mm: float = 4.0
+    space_slices: int = 48
+    coarse: int = 1  # pixels this many times as wide: quick to make, for tests of all but the pictures
     vendor: str = "siemens"
     enhanced: bool = False  # multi-frame objects, one a series
     companions: bool = False  # reports, key objects and captures in between
@@ -39,6 +41,11 @@ class Protocol:
     balanced: bool = False
     spoil: Spoil = field(default_factory=Spoil)
     faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        """ValueError where a series is to be reformatted from one that is not scanned."""
+        if Kind.SPACE_AXIAL in self.kinds and Kind.SPACE not in self.kinds:
+            raise ValueError(f"{Kind.SPACE_AXIAL} is reformatted from {Kind.SPACE}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,14 +84,15 @@ def _scan(
 
 
 def _planes(spine: Spine, protocol: Protocol, kind: Kind) -> tuple[Plane, ...]:
+    coarse = protocol.coarse
     if kind is Kind.SURVEY:
-        return planes.survey(spine)
+        return planes.survey(spine, coarse=coarse)
     if kind is Kind.SPACE:
-        return planes.sagittal(spine, _SPACE_SLICES, _SPACE_GAP_MM, px=_SPACE_PX, pixel_mm=_SPACE_MM)
+        return planes.sagittal(spine, protocol.space_slices, _SPACE_GAP_MM, planes.ISOTROPIC, coarse)
     if kind is Kind.SPACE_AXIAL:
-        return planes.stack(spine, _REFORMATTED_MM, px=_SPACE_PX, pixel_mm=_SPACE_MM)
+        return planes.stack(spine, _REFORMATTED_MM, planes.ISOTROPIC, coarse)
     if TRAITS[kind].plane == "sagittal":
-        return planes.sagittal(spine, protocol.sagittal_slices, protocol.sagittal_spacing_mm)
+        return planes.sagittal(spine, protocol.sagittal_slices, protocol.sagittal_spacing_mm, coarse=coarse)
     if protocol.axial == "stack":
-        return planes.stack(spine, protocol.axial_spacing_mm)
-    return planes.blocks(spine, protocol.axial_slices, protocol.axial_spacing_mm)
+        return planes.stack(spine, protocol.axial_spacing_mm, coarse=coarse)
+    return planes.blocks(spine, protocol.axial_slices, protocol.axial_spacing_mm, coarse=coarse)
