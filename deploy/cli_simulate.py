@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +38,7 @@ def simulate(
     else:
         seed = secrets.randbelow(10**6) if seed is None else seed
         output.say(f"seed {seed}")
-        source = scanner.phantoms(vendor, studies, seed, processes=min(os.cpu_count() or 1, 4))
+        source = scanner.phantoms(vendor, studies, seed)
     summary = scanner.push(
         target,
         source,

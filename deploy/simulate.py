@@ -63,10 +63,10 @@ def target(url: str, *, yes: bool) -> Destination:
     return to
 
 
-def phantoms(vendor: str, studies: int, seed: int, *, processes: int) -> Iterator[list[Dataset]]:
+def phantoms(vendor: str, studies: int, seed: int) -> Iterator[list[Dataset]]:
     """Synthetic studies, one after the other."""
     for number in range(studies):
-        yield make_study(seed, number, Protocol(vendor=vendor), processes=processes).images
+        yield make_study(seed, number, Protocol(vendor=vendor)).images
 
 
 def replayed(folder: Path) -> Iterator[list[Dataset]]:

@@ -20,7 +20,8 @@ from scipy import ndimage
 from cauda.core.domain import F32, F64, Level, SliceRef, Volume
 from cauda.models.bundle import load_bundle
 from cauda.models.phantom.imaging import T2, Plane, Spoil, picture, tissue_signal
-from cauda.models.phantom.spine import Spine, sample_spine
+from cauda.models.phantom.sample import sample_spine
+from cauda.models.phantom.spine import Spine
 from cauda.models.train_localiser import SPIDER_MM, Masked, held_out, spider
 from cauda.pipeline.levels import locate
 from cauda.pipeline.parts import Localiser

@@ -24,7 +24,7 @@ from cauda.core.domain import F32
 from cauda.models.localiser import CLASSES, MM_PER_PX, UNet, normalised
 from cauda.models.phantom.crops import contrast
 from cauda.models.phantom.imaging import Plane, Spoil, section, shown
-from cauda.models.phantom.spine import sample_spine
+from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.tissue import Tissue
 
 SPIDER_MM = 0.469  # pixel size of its T2 SPACE slices
@@ -35,8 +35,8 @@ UNKNOWN = -1  # background or sacrum
 _TRANSITIONAL = 0.15  # of the phantoms keep an S1/S2 disc that puts the count in doubt
 _S1_MM = 22.0  # of the first sacral body are sure to be sacrum
 _AS_CLASS = np.zeros(len(Tissue), np.int64)
-_AS_CLASS[[Tissue.MARROW, Tissue.CORTEX, Tissue.ARCH]] = _VERTEBRA
-_AS_CLASS[[Tissue.NUCLEUS, Tissue.ANNULUS]] = _DISC
+_AS_CLASS[[Tissue.MARROW, Tissue.FATTY_MARROW, Tissue.CORTEX, Tissue.ARCH]] = _VERTEBRA
+_AS_CLASS[[Tissue.NUCLEUS, Tissue.ANNULUS, Tissue.FRAGMENT]] = _DISC
 _AS_CLASS[Tissue.SACRUM] = SACRUM
 _AS_CLASS[[Tissue.CSF, Tissue.ROOT, Tissue.CORD, Tissue.EPIDURAL_FAT]] = _CANAL
 
@@ -212,7 +212,7 @@ def _phantom(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     image = shown(spine, plane, sheets, signal, draw, Spoil(noise=0.01, blur_mm=0.8, texture=0.12))
     classes = _AS_CLASS[sheets[0]]
     _, _, s = spine.coordinates(plane.points())
-    sacral = (s > spine.disc_s[6] + 4) & (classes == _VERTEBRA)
+    sacral = (s > spine.disc_s[-1] + 4) & (classes == _VERTEBRA)
     classes[sacral] = np.where(sheets[0][sacral] == Tissue.CORTEX, SACRUM, UNKNOWN)
     return torch.from_numpy(image)[None, None], torch.from_numpy(classes)
 

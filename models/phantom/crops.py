@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from cauda.core.domain import F32, F64, Level
 from cauda.models.phantom.grading import measure
-from cauda.models.phantom.imaging import Plane, Sequence, Spoil, picture, section, tissue_signal
-from cauda.models.phantom.spine import Spine, sample_spine
+from cauda.models.phantom.imaging import Plane, Sequence, Spoil, section, shown, tissue_signal
+from cauda.models.phantom.sample import sample_spine
+from cauda.models.phantom.spine import Spine
 from cauda.models.phantom.tissue import Tissue
 
 _RIGHT_HANDED = np.array([1.0, 0.0, 0.0])  # crops show the patient's right on the left: columns run to the left side
@@ -61,8 +62,9 @@ def _crop(spine: Spine, level: Level, mm: float, px: int) -> tuple[F32, int, flo
         bias=float(draw.uniform(0, 0.7)),
         texture=float(draw.uniform(0.03, 0.2)),
     )
-    image = picture(spine, plane, contrast(draw), draw, spoil)
-    found = measure(section(spine, plane, parts=1)[0], plane.pixel_mm)
+    sheets = section(spine, plane)
+    image = shown(spine, plane, sheets, contrast(draw), draw, spoil)
+    found = measure(sheets[len(sheets) // 2], plane.pixel_mm)
     image = image ** np.float32(np.exp(draw.normal(0, 0.12)))
     if draw.random() < 0.5:  # the canal is as good mirrored, and one-sided causes must not mean one side
         image = image[:, ::-1]

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from scipy import fft, ndimage
 
 from cauda.core.domain import F32, F64
+from cauda.models.phantom import noise
+from cauda.models.phantom.anatomy import labels
 from cauda.models.phantom.spine import Spine
-from cauda.models.phantom.tissue import Labels, Tissue, labels, noise
+from cauda.models.phantom.tissue import Labels, Tissue
 
 # T1 ms, T2 ms (fat's lengthened as fast spin echo shows it), proton density; about 1.5 T
 _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
@@ -28,9 +31,18 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.ROOT: (1150, 70, 0.75),
     Tissue.CORD: (900, 85, 0.8),
     Tissue.VESSEL: (1200, 10, 0.2),
-    Tissue.LIGAMENT: (800, 8, 0.15),
+    Tissue.LIGAMENT: (800, 14, 0.25),
     Tissue.BOWEL: (900, 75, 0.75),
     Tissue.SACRUM: (500, 80, 0.62),
+    Tissue.FRAGMENT: (1050, 60, 0.7),
+    Tissue.NERVE: (1000, 60, 0.75),
+    Tissue.FLUID: (2600, 700, 0.95),
+    Tissue.FATTY_MARROW: (330, 100, 0.75),
+    Tissue.KIDNEY: (1000, 85, 0.85),
+    Tissue.GAS: (1000, 1, 0.0),
+    Tissue.SKIN: (900, 40, 0.6),
+    Tissue.ILIUM: (480, 82, 0.62),
+    Tissue.DRY_NUCLEUS: (950, 52, 0.7),
 }
 
 
@@ -40,9 +52,32 @@ _FAT_SHARE: dict[Tissue, float] = {
     Tissue.EPIDURAL_FAT: 0.92,
     Tissue.MARROW: 0.42,
     Tissue.SACRUM: 0.48,
+    Tissue.ILIUM: 0.5,
     Tissue.ARCH: 0.45,
+    Tissue.FATTY_MARROW: 0.7,
     Tissue.MUSCLE: 0.05,
 }
+# How grainy a tissue is beside the others: trabeculae, bundles of muscle, lobules of fat, CSF that moves.
+_GRAIN: dict[Tissue, float] = {
+    Tissue.MARROW: 1.0,
+    Tissue.FATTY_MARROW: 1.0,
+    Tissue.SACRUM: 1.1,
+    Tissue.ILIUM: 1.2,
+    Tissue.ARCH: 1.3,
+    Tissue.MUSCLE: 1.4,
+    Tissue.FAT: 0.9,
+    Tissue.BOWEL: 2.5,
+    Tissue.KIDNEY: 1.0,
+    Tissue.ANNULUS: 1.3,
+    Tissue.NUCLEUS: 0.8,
+    Tissue.DRY_NUCLEUS: 1.2,
+    Tissue.FLAVUM: 1.2,
+    Tissue.LIGAMENT: 1.5,
+    Tissue.CSF: 0.35,
+    Tissue.EPIDURAL_FAT: 0.6,
+    Tissue.VESSEL: 2.0,
+}
+_GRAINY = np.array([_GRAIN.get(tissue, 0.0) for tissue in Tissue])
 _ENHANCED_T1 = {Tissue.VESSEL: 150.0, Tissue.MUSCLE: 650.0, Tissue.BOWEL: 450.0}  # ms, after gadolinium
 
 Part = Literal["all", "water", "fat", "opposed"]
@@ -103,7 +138,8 @@ class Spoil:
     noise: float = 0.02  # deviation, of the brightest tissue
     blur_mm: float = 0.35
     bias: float = 0.25  # strength of the receive field's unevenness
-    texture: float = 0.08
+    texture: float = 0.08  # deviation of tissue's own signal
+    acquired: float = 0.8  # share of k-space along each axis that was measured; the rest is filled with zeros
 
 
 def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
@@ -138,19 +174,26 @@ def shown(
     spine: Spine, plane: Plane, sheets: list[Labels], signal: F64, draw: np.random.Generator, spoil: Spoil
 ) -> F32:
     """The picture of label maps that are there already."""
-    ideal = np.mean([signal[sheet] for sheet in sheets], axis=0)
     points = plane.points()
-    middle = sheets[len(sheets) // 2]
-    grain = noise(spine.seed + 1, points, 6.0) + 0.7 * noise(spine.seed + 2, points, 2.5)
-    grainy = np.isin(
-        middle, (Tissue.MARROW, Tissue.MUSCLE, Tissue.FAT, Tissue.SACRUM, Tissue.ARCH, Tissue.BOWEL)
-    )  # fmt: skip
-    ideal = ideal * np.where(grainy, np.clip(1 + spoil.texture * grain, 0.3, 1.8), 1.0)
-    blurred = ndimage.gaussian_filter(ideal, spoil.blur_mm / plane.pixel_mm)
+    grain = 0.75 * noise.grain(spine.seed + 1, points, 6.0) + 0.65 * noise.grain(spine.seed + 2, points, 2.5)
+    ideal = np.mean([signal[sheet] * (1 + spoil.texture * _GRAINY[sheet] * grain) for sheet in sheets], axis=0)
+    blurred = ndimage.gaussian_filter(np.maximum(ideal, 0), spoil.blur_mm / plane.pixel_mm)
     field = ndimage.zoom(draw.normal(0, 1, (4, 4)), (plane.rows / 4, plane.columns / 4), order=3, mode="nearest")
     field = np.exp(spoil.bias * 0.5 * field[: plane.rows, : plane.columns])
     top = max(float(np.percentile(blurred, 99.5)), 1e-6)
-    level = spoil.noise * top
-    real = blurred * field + draw.normal(0, level, blurred.shape)
-    magnitude: F32 = np.hypot(real, draw.normal(0, level, blurred.shape)).astype(np.float32)  # Rician
+    level = spoil.noise * top / spoil.acquired  # zero filling averages it away again
+    shape = (plane.rows, plane.columns)
+    measured = blurred * field + draw.normal(0, level, shape) + 1j * draw.normal(0, level, shape)
+    magnitude: F32 = np.abs(_reconstructed(measured, spoil.acquired)).astype(np.float32)  # Rician
     return magnitude / np.float32(top)
+
+
+def _reconstructed(measured: NDArray[np.complex128], acquired: float) -> NDArray[np.complex64]:
+    """The picture from the middle of k-space: softly cut, so sharp edges ring (Gibbs) and noise has a grain."""
+    spectrum = fft.fft2(measured.astype(np.complex64))
+    for axis, count in enumerate(measured.shape):
+        frequency = np.abs(fft.fftfreq(count)) / (0.5 * acquired)
+        window = np.clip((1.04 - frequency) / 0.08, 0, 1).astype(np.float32)
+        spectrum *= window[:, None] if axis == 0 else window[None, :]
+    found: NDArray[np.complex64] = fft.ifft2(spectrum)
+    return found

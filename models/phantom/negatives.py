@@ -15,9 +15,9 @@ from scipy import ndimage
 from cauda.core.domain import F32, F64
 from cauda.models.phantom.dataset import dataset
 from cauda.models.phantom.imaging import Plane
+from cauda.models.phantom.noise import grain
 from cauda.models.phantom.protocol import Protocol, scans
-from cauda.models.phantom.spine import sample_spine
-from cauda.models.phantom.tissue import noise
+from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.vendors import VENDORS
 
 _Painter = Callable[[F64, F64, int], F64]  # points (..., 3) around the centre, contrast T2 weight, seed -> signal
@@ -30,7 +30,7 @@ def _ball(points: F64, centre: tuple[float, float, float], radii: tuple[float, f
 
 
 def _brain(points: F64, t2: F64, seed: int) -> F64:
-    folds = noise(seed, points, 5.0)
+    folds = grain(seed, points, 5.0)
     out = np.zeros(points.shape[:-1])
     out[_ball(points, (0, 0, 0), (85, 105, 92)) < 1] = 0.6  # scalp
     out[_ball(points, (0, 0, 0), (80, 100, 87)) < 1] = 0.05  # skull
@@ -48,7 +48,7 @@ def _thorax(points: F64, t2: F64, seed: int) -> F64:
     out[(x / 148) ** 2 + (y / 103) ** 2 < 1] = 0.3
     for side in (-1, 1):
         out[_ball(points, (side * 75, -15, 0), (62, 85, 150)) < 1] = 0.03  # lungs
-    out[_ball(points, (-20, -45, -40), (50, 45, 60)) < 1] = 0.35 + 0.1 * noise(seed, points, 30.0)[0].mean()
+    out[_ball(points, (-20, -45, -40), (50, 45, 60)) < 1] = 0.35 + 0.1 * grain(seed, points, 30.0)[0].mean()
     vertebra = (np.abs(x) < 16) & (np.abs(y - 55) < 15)
     out[vertebra] = np.where(np.abs((z % 24) - 12)[vertebra] < 9.5, 0.45, 0.15)  # thoracic bodies: 24 mm a step
     out[(x**2 + (y - 79) ** 2 < 8**2)] = 0.15 + 0.8 * float(t2)
@@ -62,7 +62,7 @@ def _neck(points: F64, t2: F64, seed: int) -> F64:
     bend = 8 * np.sin(z / 60)
     out[(x / 62) ** 2 + ((y - bend) / 62) ** 2 < 1] = 0.7
     out[(x / 55) ** 2 + ((y - bend) / 54) ** 2 < 1] = (
-        0.3 + 0.05 * noise(seed, points, 12.0)[(x / 55) ** 2 + ((y - bend) / 54) ** 2 < 1]
+        0.3 + 0.05 * grain(seed, points, 12.0)[(x / 55) ** 2 + ((y - bend) / 54) ** 2 < 1]
     )
     body = (np.abs(x) < 9) & (np.abs(y - bend) < 8)
     out[body] = np.where(np.abs((z % 18) - 9)[body] < 6.8, 0.45, 0.15)  # cervical bodies: 18 mm a step
@@ -76,7 +76,7 @@ def _pelvis(points: F64, t2: F64, seed: int) -> F64:
     out = np.zeros(points.shape[:-1])
     x, y, _ = np.moveaxis(points, -1, 0)
     out[(x / 175) ** 2 + (y / 110) ** 2 < 1] = 0.75
-    out[(x / 150) ** 2 + (y / 90) ** 2 < 1] = 0.3 + 0.06 * noise(seed, points, 18.0)[(x / 150) ** 2 + (y / 90) ** 2 < 1]
+    out[(x / 150) ** 2 + (y / 90) ** 2 < 1] = 0.3 + 0.06 * grain(seed, points, 18.0)[(x / 150) ** 2 + (y / 90) ** 2 < 1]
     out[_ball(points, (0, -40, -20), (45, 38, 40)) < 1] = 0.1 + 0.85 * float(t2)  # bladder
     for side in (-1, 1):
         out[_ball(points, (side * 95, 0, -50), (25, 25, 26)) < 1] = 0.5  # femoral heads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from cauda.models.phantom.imaging import Plane, Spoil, section, shown, tissue_si
 from cauda.models.phantom.kinds import Kind
 from cauda.models.phantom.protocol import Protocol, Scan, scans
 from cauda.models.phantom.reformat import reformatted
-from cauda.models.phantom.spine import Spine, sample_spine
+from cauda.models.phantom.sample import sample_spine
+from cauda.models.phantom.spine import Spine
 from cauda.models.phantom.syntaxes import encoded
 from cauda.models.phantom.tissue import Labels
 from cauda.models.phantom.vendors import VENDORS
@@ -52,13 +53,13 @@ class _Job:
     spoil: Spoil
 
 
-def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, processes: int = 1) -> Study:
+def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, threads: int = 2) -> Study:
     """A study whose pixels, UIDs and PatientID follow from seed, number, vendor and protocol alone."""
     protocol = protocol or Protocol()
     spine = sample_spine(seed * 1000 + number, balanced=protocol.balanced)
     vendor = VENDORS[protocol.vendor]
     planned = scans(spine, protocol, vendor)
-    pixels = _pixels(spine, planned, protocol.spoil, processes)
+    pixels = _pixels(spine, planned, protocol.spoil, threads)
     key = (protocol.vendor, str(seed), str(number))
     made = [image for scan in planned for image in _images(scan, pixels[scan.kind], key, protocol)]
     if protocol.companions:
@@ -84,14 +85,11 @@ def _images(scan: Scan, pixels: Sequence[F32], key: Key, protocol: Protocol) -> 
     return [encoded(image, protocol.syntax or vendor.syntax) for image in made]
 
 
-def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, processes: int) -> dict[Kind, list[F32]]:
+def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, threads: int) -> dict[Kind, list[F32]]:
     """The pictures of every series, in the order of its planes."""
     jobs = list(_jobs(spine, [scan for scan in planned if scan.kind is not Kind.SPACE_AXIAL], spoil))
-    if processes > 1:
-        with ProcessPoolExecutor(processes) as pool:
-            drawn = list(pool.map(_draw, jobs, chunksize=4))
-    else:
-        drawn = [_draw(job) for job in jobs]
+    with ThreadPoolExecutor(threads) as pool:  # what draws leaves the interpreter's lock alone
+        drawn = list(pool.map(_draw, jobs))
     found: dict[Kind, list[F32]] = {scan.kind: [] for scan in planned}
     for job, pictures in zip(jobs, drawn, strict=True):
         for scan, picture in zip(job.scans, pictures, strict=True):

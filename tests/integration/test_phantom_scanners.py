@@ -33,7 +33,7 @@ VENDOR = pytest.mark.parametrize("vendor", sorted(VENDORS))
 
 @cache
 def study(vendor: str, enhanced: bool = False) -> Study:
-    return make_study(5, protocol=replace(SMALL, vendor=vendor, enhanced=enhanced), processes=2)
+    return make_study(5, protocol=replace(SMALL, vendor=vendor, enhanced=enhanced))
 
 
 def source(image: Dataset) -> SourceImage:

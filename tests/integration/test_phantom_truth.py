@@ -13,11 +13,13 @@ import pytest
 from pydicom import Dataset
 
 from cauda.core.domain import Level
+from cauda.models.phantom.anatomy import labels
 from cauda.models.phantom.grading import cross_section, measure, truth
 from cauda.models.phantom.imaging import Spoil
-from cauda.models.phantom.spine import Narrowing, sample_spine
+from cauda.models.phantom.sample import sample_spine
+from cauda.models.phantom.spine import Narrowing
 from cauda.models.phantom.study import Protocol, Study, make_study
-from cauda.models.phantom.tissue import Tissue, labels
+from cauda.models.phantom.tissue import Tissue
 from cauda.models.phantom.vendors import VENDORS
 
 SMALL = Protocol(sagittal_slices=3, axial_slices=1, spoil=Spoil(noise=0.005, bias=0.0, texture=0.0))

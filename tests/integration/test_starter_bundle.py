@@ -14,7 +14,7 @@ from cauda.core.domain import Reason, Report, Status
 from cauda.models.bundle import load_bundle
 from cauda.models.numbering import sagittal
 from cauda.models.phantom.negatives import KINDS, negative_study
-from cauda.models.phantom.spine import sample_spine
+from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.study import Protocol, make_study
 from cauda.pipeline.analyse import analyse_study
 from cauda.pipeline.levels import locate
