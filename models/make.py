@@ -1,4 +1,4 @@
-"""`make models`: trains the starter bundle from scratch, within an hour on two cores; stop it and it goes on.
+"""`make models`: trains the starter bundle from scratch, about an hour on two cores; stop it and it goes on.
 
 Localiser on SPIDER and phantom, embedding network and graders on phantom alone. What it reaches is printed with its
 interval and goes into the bundle.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cauda.core.domain import F64, GradeScale
 from cauda.models import bundle, evaluate, train_grader, train_localiser, verify
@@ -21,6 +23,8 @@ from cauda.models.bundle import Card, Made
 from cauda.models.phantom.crops import bright_fraction
 from cauda.pipeline.parts import Preprocessing
 
+SEEDS = (1, 2, 3)  # the median is shipped: neither luck nor choice
+_FIRST_SPINE, _SPINES = 10_000, 1200
 _REFERENCES = 12
 _FAMILIAR = 0.999  # share of held-out crops that lie within the distance that counts as familiar
 _SLACK = 2.0  # real pictures lie farther out than phantoms; beyond this factor they resemble nothing known
@@ -62,12 +66,8 @@ def main() -> None:
     slices = train_localiser.spider(data / "spider")
     held = train_localiser.held_out(slices)
     say(f"SPIDER: {len(slices)} slices, patients held out: {sorted(held)}")
-    localiser = train_localiser.train(
-        [one for one in slices if one.patient not in held], train_localiser.Plan(), work / "localiser.pt", say
-    )
-    overlap = evaluate.overlap(localiser, [one for one in slices if one.patient in held])
-    say("localiser, held-out patients, Dice: " + ", ".join(f"{k} {v:.3f}" for k, v in overlap.items()))
-    trained = train_grader.train(work / "crops", train_grader.Plan(), say)
+    localiser, overlap = _median_localiser(slices, held, work, say)
+    trained = _median_grader(work, say)
     scores = evaluate.grades(trained.probabilities, trained.held_out, np.random.default_rng(0))
     scores |= {f"localiser_dice_{name}": value for name, value in overlap.items()}
     scores |= {f"bright_fraction_{k}": v for k, v in _baseline(trained).items()}
@@ -81,12 +81,43 @@ def main() -> None:
     say(f"models/starter written and verified, digest {digest}")
 
 
+def _median_localiser(
+    slices: Sequence[train_localiser.Masked], held: set[int], work: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The localiser of the seed in the middle, by its mean overlap on held-out patients; and its overlap by class."""
+    known = [one for one in slices if one.patient not in held]
+    found = []
+    for seed in SEEDS:
+        say(f"localiser, seed {seed}")
+        plan = train_localiser.Plan(seed=seed)
+        weights = train_localiser.train(known, plan, work / f"localiser-{seed}.pt", say)
+        overlap = evaluate.overlap(weights, [one for one in slices if one.patient in held])
+        say("held-out patients, Dice: " + ", ".join(f"{k} {v:.3f}" for k, v in overlap.items()))
+        found.append((weights, overlap))
+    found.sort(key=lambda one: float(np.mean(list(one[1].values()))))
+    return found[len(found) // 2]
+
+
+def _median_grader(work: Path, say: Callable[[str], None]) -> train_grader.Trained:
+    """The grader of the seed in the middle, by its log loss on held-out spines."""
+    data = train_grader.drawn(work / "crops", _FIRST_SPINE, _SPINES, processes=os.cpu_count() or 1, say=say)
+    found = []
+    for seed in SEEDS:
+        say(f"grader, seed {seed}")
+        trained = train_grader.train(data, train_grader.Plan(seed=seed), work / f"grader-{seed}.pt", say)
+        scores = evaluate.grades(trained.probabilities, trained.held_out, np.random.default_rng(0))
+        say("held-out spines: " + ", ".join(f"{k} {scores[k]:.3f}" for k in ("accuracy", "log_loss", "ranked_right")))
+        found.append((scores["log_loss"], trained))
+    found.sort(key=lambda one: one[0])
+    return found[len(found) // 2][1]
+
+
 def _baseline(trained: train_grader.Trained) -> dict[str, float]:
     narrow: F64 = 1.0 - bright_fraction(trained.held_out.pixels)
     return {"ranked_right": evaluate.ranked_right(narrow, trained.held_out)}
 
 
-def _made(localiser: dict[str, torch.Tensor], trained: train_grader.Trained, scores: dict[str, float]) -> Made:
+def _made(localiser: dict[str, Tensor], trained: train_grader.Trained, scores: dict[str, float]) -> Made:
     return Made(
         localiser=localiser,
         backbone=train_grader.STARTER_BACKBONE,

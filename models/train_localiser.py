@@ -207,9 +207,10 @@ def _phantom(draw: np.random.Generator) -> tuple[Tensor, Tensor]:
                   pixel_mm=pixel, rows=_SIZE, columns=_SIZE, thickness_mm=4.0)  # fmt: skip
     sheets = section(spine, plane, parts=1)
     signal = contrast(draw)
+    spoil = Spoil(noise=0.01, blur_mm=0.8, coil_mm=float(draw.uniform(90, 500)), band=bool(draw.random() < 0.5))
     if draw.random() < 0.5:
         signal = signal * np.exp(draw.normal(0, 0.6, len(signal)))
-    image = shown(spine, plane, sheets, signal, draw, Spoil(noise=0.01, blur_mm=0.8, texture=0.12))
+    image = shown(spine, plane, sheets, signal, draw, spoil)
     classes = _AS_CLASS[sheets[0]]
     _, _, s = spine.coordinates(plane.points())
     sacral = (s > spine.disc_s[-1] + 4) & (classes == _VERTEBRA)

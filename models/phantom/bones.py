@@ -32,15 +32,17 @@ def _bodies(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     ahead = (f.v - f.wall + half_depth) / half_depth  # -1 front .. 1 back
     inside = (f.u.abs() / (half_width * shrink * waist)) ** 2.6 + ahead.abs() ** 2.6
     height = _of(spine.disc_height, f) / 2 * torch.where(sacral & (f.s > 18), 0.0, 1.0)
-    wedge = height * (1 - 0.25 * ahead)  # discs are higher in front
+    # endplates are hollow, and discs are higher in front
+    wedge = height * (1 - 0.22 * ahead) * (1.12 - 0.38 * inside.clamp(0, 1))
     in_disc = f.ds.abs() < wedge
     body = (inside < 1) & ~in_disc
     edge = f.ds.abs() - wedge  # from the endplate
     out = torch.where(body, int(Tissue.MARROW), out)
     out = torch.where(body & sacral, int(Tissue.SACRUM), out)
-    patchy = noise(spine.seed + 6, f.points, 11.0)[:, 0]
-    vein = ((f.ds.abs() - 18).abs() < 2.2) & (f.u.abs() < 5) & (ahead > 0.25) & ~sacral
-    fatty = body & ~sacral & ((edge < _of(spine.fatty, f) * (1 + 0.35 * patchy)) | vein)
+    patchy = f.uneven[:, 3]
+    vein = ((f.ds.abs() - 18) / 2.6) ** 2 + ((1 - ahead) / 0.7) ** 2 + (f.u / 6) ** 2 < 1 + 0.3 * patchy
+    worn = (edge < _of(spine.fatty, f) * (1 + 0.45 * patchy)) & (patchy > -0.3)
+    fatty = body & ~sacral & (worn | vein)
     out = torch.where(fatty, int(Tissue.FATTY_MARROW), out)
     out = torch.where(body & ((inside >= 0.9) | (edge < _CORTEX_MM)), int(Tissue.CORTEX), out)
     out = torch.where(in_disc & (inside < 1.12), int(Tissue.ANNULUS), out)
@@ -105,12 +107,13 @@ def _arches(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     over = (f.ds > 9) | (f.ds < 0)  # the disc is covered by the lamina of the vertebra above
     lamina = behind & (deep >= 0) & (deep < thick) & (across < f.side + 6) & over
     lean = f.ds - 0.3 * (v - back - 6)  # processes point down
-    process = (across < 3.4) & (v > back + 2) & (v < f.depth + 33) & ((lean < -2) | (lean > 15)) & (deep >= 0)
+    long = ((lean + 10.5) / 10.0).abs() ** 3 + ((v - back - 17) / 16.5).abs() ** 3
+    process = (across < 3.4 + 0.8 * f.uneven[:, 1]) & (long < 1 + 0.15 * f.uneven[:, 2]) & (deep >= 0)
     process &= f.s < 40
     bone = (pedicle | lamina | process) & ~((out == Tissue.NERVE) & ~pedicle)
     out = torch.where(bone, int(Tissue.ARCH), out)
     rim = lamina & ((deep < _CORTEX_MM) | (thick - deep < _CORTEX_MM))
-    rim |= process & (across > 3.4 - _CORTEX_MM) & ~lamina
+    rim |= process & ((long > 0.8) | (across > 2.7)) & ~lamina
     rim |= pedicle & ((across < f.side + _CORTEX_MM) | (across > f.side + 8 - _CORTEX_MM)) & ~lamina
     out = torch.where(rim, int(Tissue.CORTEX), out)
     between = (across < 2.2) & (v > back + 5) & (v < f.depth + 28) & ~process & (f.s < 12)

@@ -60,7 +60,9 @@ def _crop(spine: Spine, level: Level, mm: float, px: int) -> tuple[F32, int, flo
         noise=float(draw.uniform(0.005, 0.06)),
         blur_mm=float(draw.uniform(0.2, 0.75)),
         bias=float(draw.uniform(0, 0.7)),
-        texture=float(draw.uniform(0.03, 0.2)),
+        texture=float(draw.uniform(0.05, 0.25)),
+        coil_mm=float(draw.uniform(90, 500)),
+        acquired=float(draw.uniform(0.6, 1.0)),
     )
     sheets = section(spine, plane)
     image = shown(spine, plane, sheets, contrast(draw), draw, spoil)

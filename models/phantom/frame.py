@@ -15,6 +15,7 @@ from cauda.models.phantom.spine import LEVELS, Narrowing, Spine
 SLOPE = 0.6  # of the canal's back walls
 _ROUGH_MM = 0.42  # how far outlines wander
 _ROUGH_SCALE_MM = 9.0
+_UNEVEN_SCALE_MM = 13.0
 _UPPER = Narrowing(flavum=2.2)  # discs above L1/L2
 
 
@@ -40,6 +41,7 @@ class Frame:
     arch_v: Tensor  # v counted from where the arch would be had nothing slipped
     flavum: Tensor
     lipo: Tensor  # taken from the sac's radius by fat
+    uneven: Tensor  # (N, 4) noise: what varies from place to place
 
 
 def frame(spine: Spine, points: Tensor) -> Frame:
@@ -64,7 +66,7 @@ def frame(spine: Spine, points: Tensor) -> Frame:
     return Frame(
         points=points, u=u, v=v, s=s, disc=disc, ds=ds, near=near, long=long, width=width, depth=depth,
         sac_v=-(body + arch) / 2, wall=wall, front=front, back=back, side=width + 2.5 - facet * long,
-        arch_v=v + arch, flavum=thick, lipo=fat * long,
+        arch_v=v + arch, flavum=thick, lipo=fat * long, uneven=noise(spine.seed, points, _UNEVEN_SCALE_MM),
     )  # fmt: skip
 
 

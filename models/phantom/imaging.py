@@ -18,15 +18,15 @@ from cauda.models.phantom.tissue import Labels, Tissue
 # T1 ms, T2 ms (fat's lengthened as fast spin echo shows it), proton density; about 1.5 T
 _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.AIR: (1000, 1, 0.0),
-    Tissue.FAT: (260, 120, 0.85),
+    Tissue.FAT: (260, 95, 0.8),
     Tissue.MUSCLE: (950, 40, 0.85),
     Tissue.MARROW: (520, 78, 0.62),
     Tissue.CORTEX: (800, 8, 0.12),
     Tissue.NUCLEUS: (1150, 110, 0.85),
-    Tissue.ANNULUS: (950, 38, 0.6),
+    Tissue.ANNULUS: (950, 31, 0.45),
     Tissue.ARCH: (520, 70, 0.5),
     Tissue.FLAVUM: (850, 30, 0.45),
-    Tissue.EPIDURAL_FAT: (260, 120, 0.85),
+    Tissue.EPIDURAL_FAT: (260, 95, 0.8),
     Tissue.CSF: (3200, 1200, 1.0),
     Tissue.ROOT: (1150, 70, 0.75),
     Tissue.CORD: (900, 85, 0.8),
@@ -42,7 +42,7 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.GAS: (1000, 1, 0.0),
     Tissue.SKIN: (900, 40, 0.6),
     Tissue.ILIUM: (480, 82, 0.62),
-    Tissue.DRY_NUCLEUS: (950, 52, 0.7),
+    Tissue.DRY_NUCLEUS: (950, 46, 0.6),
 }
 
 
@@ -65,7 +65,7 @@ _GRAIN: dict[Tissue, float] = {
     Tissue.ILIUM: 1.2,
     Tissue.ARCH: 1.3,
     Tissue.MUSCLE: 1.4,
-    Tissue.FAT: 0.9,
+    Tissue.FAT: 0.4,
     Tissue.BOWEL: 2.5,
     Tissue.KIDNEY: 1.0,
     Tissue.ANNULUS: 1.3,
@@ -74,11 +74,15 @@ _GRAIN: dict[Tissue, float] = {
     Tissue.FLAVUM: 1.2,
     Tissue.LIGAMENT: 1.5,
     Tissue.CSF: 0.35,
-    Tissue.EPIDURAL_FAT: 0.6,
+    Tissue.EPIDURAL_FAT: 0.4,
     Tissue.VESSEL: 2.0,
 }
 _GRAINY = np.array([_GRAIN.get(tissue, 0.0) for tissue in Tissue])
 _ENHANCED_T1 = {Tissue.VESSEL: 150.0, Tissue.MUSCLE: 650.0, Tissue.BOWEL: 450.0}  # ms, after gadolinium
+
+_BAND_MM, _BAND_LEFT = 26.0, 0.15  # where the saturated band begins in front of the bodies, and what it leaves
+_PERSONAL = 0.10  # how much tissues differ between people, as a deviation of the logarithm
+_PERSONAL_MARROW = 0.25
 
 Part = Literal["all", "water", "fat", "opposed"]
 
@@ -135,11 +139,13 @@ class Plane:
 class Spoil:
     """How the picture departs from the ideal; zero is perfect."""
 
-    noise: float = 0.02  # deviation, of the brightest tissue
-    blur_mm: float = 0.35
+    noise: float = 0.03  # deviation, of the brightest tissue
+    blur_mm: float = 0.5
     bias: float = 0.25  # strength of the receive field's unevenness
-    texture: float = 0.08  # deviation of tissue's own signal
-    acquired: float = 0.8  # share of k-space along each axis that was measured; the rest is filled with zeros
+    texture: float = 0.16  # deviation of tissue's own signal
+    coil_mm: float = 160.0  # depth in which the coil at the back loses most of its signal
+    band: bool = False  # saturated in front of the spine, as sagittal images are against breathing
+    acquired: float = 0.75  # share of k-space along each axis that was measured; the rest is filled with zeros
 
 
 def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
@@ -159,6 +165,16 @@ def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
     return out
 
 
+def personal(spine: Spine) -> F64:
+    """How bright this person's tissues are beside the usual, indexed by label: marrow varies most."""
+    draw = np.random.default_rng([spine.seed, 77])
+    found = np.exp(draw.normal(0, _PERSONAL, len(Tissue)))
+    found[[Tissue.MARROW, Tissue.SACRUM, Tissue.ILIUM, Tissue.ARCH]] *= np.exp(draw.normal(0, _PERSONAL_MARROW))
+    found[Tissue.CSF] = 1.0
+    found[Tissue.EPIDURAL_FAT] = found[Tissue.FAT]
+    return found
+
+
 def section(spine: Spine, plane: Plane, parts: int = 3) -> list[Labels]:
     """The label maps of ``parts`` sheets through a slice's thickness."""
     offsets = (np.arange(parts) - (parts - 1) / 2) * plane.thickness_mm / parts
@@ -175,17 +191,30 @@ def shown(
 ) -> F32:
     """The picture of label maps that are there already."""
     points = plane.points()
-    grain = 0.75 * noise.grain(spine.seed + 1, points, 6.0) + 0.65 * noise.grain(spine.seed + 2, points, 2.5)
+    grain = 0.7 * noise.grain(spine.seed + 1, points, 5.0) + 0.7 * noise.grain(spine.seed + 2, points, 1.8)
     ideal = np.mean([signal[sheet] * (1 + spoil.texture * _GRAINY[sheet] * grain) for sheet in sheets], axis=0)
     blurred = ndimage.gaussian_filter(np.maximum(ideal, 0), spoil.blur_mm / plane.pixel_mm)
     field = ndimage.zoom(draw.normal(0, 1, (4, 4)), (plane.rows / 4, plane.columns / 4), order=3, mode="nearest")
-    field = np.exp(spoil.bias * 0.5 * field[: plane.rows, : plane.columns])
-    top = max(float(np.percentile(blurred, 99.5)), 1e-6)
+    field = np.exp(spoil.bias * 0.5 * field[: plane.rows, : plane.columns]) * _received(spine, points, spoil)
+    top = max(float(np.percentile(blurred * field, 99.5)), 1e-6)
     level = spoil.noise * top / spoil.acquired  # zero filling averages it away again
     shape = (plane.rows, plane.columns)
     measured = blurred * field + draw.normal(0, level, shape) + 1j * draw.normal(0, level, shape)
     magnitude: F32 = np.abs(_reconstructed(measured, spoil.acquired)).astype(np.float32)  # Rician
     return magnitude / np.float32(top)
+
+
+def _received(spine: Spine, points: F64, spoil: Spoil) -> F64:
+    """How much of the signal at ``points`` arrives: 1 at the canal; less in front, hardly any in the saturated band."""
+    canal = np.interp(-points[..., 2], -spine.curve[:, 2], spine.curve[:, 1])
+    depth = canal - points[..., 1]  # in front of the canal
+    found: F64 = np.exp(-np.clip(depth, -15, 150) / spoil.coil_mm)
+    if spoil.band:
+        edge = spine.body[1] + _BAND_MM
+        slope, start = np.polyfit(spine.curve[:, 2], spine.curve[:, 1], 1)
+        beyond = slope * points[..., 2] + start - points[..., 1] - edge
+        found = found * (_BAND_LEFT + (1 - _BAND_LEFT) / (1 + np.exp(np.clip(beyond / 4, -30, 30))))
+    return found
 
 
 def _reconstructed(measured: NDArray[np.complex128], acquired: float) -> NDArray[np.complex64]:

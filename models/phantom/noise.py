@@ -28,7 +28,7 @@ def _tile(number: int, device: torch.device) -> Tensor:
         spectrum *= np.exp(-(f**2) * 180.0 * (_FINE / 4) ** 2).astype(np.float32).reshape(shape)
     cells = fft.irfftn(spectrum, s=(_CELLS,) * 3, axes=(1, 2, 3))
     cells /= cells.std(axis=(1, 2, 3), keepdims=True)
-    return torch.from_numpy(np.ascontiguousarray(cells.reshape(_FIELDS, -1).T, np.float32)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(cells.reshape(_FIELDS, -1).T, np.float16)).to(device)
 
 
 def noise(seed: int, points: Tensor, scale_mm: float | tuple[float, float, float]) -> Tensor:
@@ -39,7 +39,7 @@ def noise(seed: int, points: Tensor, scale_mm: float | tuple[float, float, float
     fine = _FINE / torch.tensor(scale_mm, dtype=torch.float32, device=points.device).expand(3)
     start = torch.tensor([seed * 7 % 127, seed * 13 % 113, seed * 29 % 109], dtype=torch.float32, device=points.device)
     x, y, z = ((points[:, i] * fine[i] + start[i]).round().int() & (_CELLS - 1) for i in range(3))
-    return _tile(seed % _TILES, points.device)[((x * _CELLS + y) * _CELLS + z).long()]
+    return _tile(seed % _TILES, points.device)[(x * _CELLS + y) * _CELLS + z].float()
 
 
 def grain(seed: int, points: F64, scale_mm: float) -> F64:

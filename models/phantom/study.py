@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom import Dataset
@@ -16,8 +16,8 @@ from cauda.models.phantom.companions import companions
 from cauda.models.phantom.dataset import Key, dataset, series_uid
 from cauda.models.phantom.enhanced import enhanced
 from cauda.models.phantom.grading import Measured, truth
-from cauda.models.phantom.imaging import Plane, Spoil, section, shown, tissue_signal
-from cauda.models.phantom.kinds import Kind
+from cauda.models.phantom.imaging import Plane, Spoil, personal, section, shown, tissue_signal
+from cauda.models.phantom.kinds import TRAITS, Kind
 from cauda.models.phantom.protocol import Protocol, Scan, scans
 from cauda.models.phantom.reformat import reformatted
 from cauda.models.phantom.sample import sample_spine
@@ -122,7 +122,8 @@ def _draw(job: _Job) -> list[F32]:
 
 def _picture(job: _Job, scan: Scan, sheets: list[Labels], corner: list[int]) -> F32:
     draw = np.random.default_rng([job.spine.seed, *corner, zlib.crc32(scan.kind.encode())])
-    image = shown(job.spine, job.plane, sheets, tissue_signal(scan.contrast), draw, job.spoil)
+    spoil = replace(job.spoil, band=TRAITS[scan.kind].plane == "sagittal")
+    image = shown(job.spine, job.plane, sheets, tissue_signal(scan.contrast) * personal(job.spine), draw, spoil)
     plane = job.plane
     for fault in scan.faults:
         if faults.touches(fault, job.spine, plane):

@@ -17,7 +17,7 @@ _KIDNEY_MM = (24.0, 21.0, 54.0)  # half axes: across, deep, along
 def paint_surroundings(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     """The label map (N,) with all but the spine drawn over it."""
     across = f.u.abs()
-    coarse = noise(spine.seed, f.points, 14.0)
+    coarse = f.uneven
     # bundles of muscle run along the body, so does the fat between them
     bundles = noise(spine.seed + 3, f.points, (4.5, 4.5, 28.0))
     marbling = noise(spine.seed + 4, f.points, (2.0, 2.0, 14.0))
