@@ -20,11 +20,11 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.AIR: (1000, 1, 0.0),
     Tissue.FAT: (260, 95, 0.8),
     Tissue.MUSCLE: (950, 40, 0.85),
-    Tissue.MARROW: (520, 78, 0.62),
+    Tissue.MARROW: (430, 70, 0.7),
     Tissue.CORTEX: (800, 8, 0.12),
     Tissue.NUCLEUS: (1150, 110, 0.85),
     Tissue.ANNULUS: (950, 31, 0.45),
-    Tissue.ARCH: (520, 70, 0.5),
+    Tissue.ARCH: (430, 68, 0.62),
     Tissue.FLAVUM: (850, 30, 0.45),
     Tissue.EPIDURAL_FAT: (260, 95, 0.8),
     Tissue.CSF: (3200, 1200, 1.0),
@@ -33,7 +33,7 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.VESSEL: (1200, 10, 0.2),
     Tissue.LIGAMENT: (800, 14, 0.25),
     Tissue.BOWEL: (900, 75, 0.75),
-    Tissue.SACRUM: (500, 80, 0.62),
+    Tissue.SACRUM: (420, 72, 0.7),
     Tissue.FRAGMENT: (1050, 60, 0.7),
     Tissue.NERVE: (1000, 60, 0.75),
     Tissue.FLUID: (2600, 700, 0.95),
@@ -41,7 +41,7 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.KIDNEY: (1000, 85, 0.85),
     Tissue.GAS: (1000, 1, 0.0),
     Tissue.SKIN: (900, 40, 0.6),
-    Tissue.ILIUM: (480, 82, 0.62),
+    Tissue.ILIUM: (410, 74, 0.7),
     Tissue.DRY_NUCLEUS: (950, 46, 0.6),
 }
 
@@ -82,7 +82,7 @@ _ENHANCED_T1 = {Tissue.VESSEL: 150.0, Tissue.MUSCLE: 650.0, Tissue.BOWEL: 450.0}
 
 _BAND_MM, _BAND_LEFT = 26.0, 0.15  # where the saturated band begins in front of the bodies, and what it leaves
 _PERSONAL = 0.10  # how much tissues differ between people, as a deviation of the logarithm
-_PERSONAL_MARROW = 0.25
+_PERSONAL_MARROW = 0.18
 
 Part = Literal["all", "water", "fat", "opposed"]
 
@@ -211,7 +211,8 @@ def _received(spine: Spine, points: F64, spoil: Spoil) -> F64:
     found: F64 = np.exp(-np.clip(depth, -15, 150) / spoil.coil_mm)
     if spoil.band:
         edge = spine.body[1] + _BAND_MM
-        slope, start = np.polyfit(spine.curve[:, 2], spine.curve[:, 1], 1)
+        lumbar = spine.curve[(spine.curve[:, 0] > spine.disc_s[0]) & (spine.curve[:, 0] < spine.disc_s[-1])]
+        slope, start = np.polyfit(lumbar[:, 2], lumbar[:, 1], 1)
         beyond = slope * points[..., 2] + start - points[..., 1] - edge
         found = found * (_BAND_LEFT + (1 - _BAND_LEFT) / (1 + np.exp(np.clip(beyond / 4, -30, 30))))
     return found

@@ -105,7 +105,7 @@ class Spine:
         for level, narrowing in zip(Level, self.narrowings, strict=True):
             if narrowing.slip:
                 below = s - self.level_s(level)
-                body += narrowing.slip * _step(below, 5.0)
+                body += narrowing.slip * _step(below + 5.0, 4.0)
                 arch += narrowing.slip * _step(below - 9.0, 5.0)
         return body, arch
 
