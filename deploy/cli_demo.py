@@ -32,7 +32,7 @@ def demo(
         known = set(show.studies(node.ledger))
         tell(f"listening on port {node.dimse}; a virtual scanner sends a synthetic study")
         to = f"dimse://CAUDA@127.0.0.1:{node.dimse}"
-        words = ["simulate", "--to", to] + (["--seed", str(seed)] if seed is not None else [])
+        words = ["simulate", "--protocol", "quick", "--to", to] + (["--seed", str(seed)] if seed is not None else [])
         scanner = subprocess.Popen([*show.PYTHON, *words], stdout=subprocess.DEVNULL)
         try:
             study = show.follow(node.ledger, timeout_s=timeout_s, tell=tell, known=known)

@@ -8,7 +8,9 @@ what lies farther down nobody says whether it is sacrum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from cauda.models.phantom.tissue import Tissue
 
 SPIDER_MM = 0.469  # pixel size of its T2 SPACE slices
 _SIZE = 224
+_AHEAD = 2  # batches drawn before they are wanted
 _COLOURS = 4  # background, vertebra, disc, canal
 _VERTEBRA, _DISC, _CANAL, SACRUM = (CLASSES.index(name) for name in ("vertebra", "disc", "canal", "sacrum"))
 UNKNOWN = -1  # background or sacrum
@@ -117,12 +120,10 @@ def train(slices: Sequence[Masked], plan: Plan, checkpoint: Path, say: Callable[
         done = int(saved["step"])
         say(f"localiser: going on at step {done}")
     weight = torch.tensor([0.4, 1.0, 1.6, 1.6, 1.0])
-    for step in range(done, plan.steps):
-        draw = np.random.default_rng([plan.seed, step])  # a resumed run sees what an unbroken one would
+    for step, (x, y) in enumerate(_batches(slices, plan, done), done):
         rate = plan.rate * min(1.0, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * step / plan.steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        x, y = _batch(slices, plan, draw)
         net.train()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = net(x.contiguous(memory_format=torch.channels_last))
@@ -136,6 +137,18 @@ def train(slices: Sequence[Masked], plan: Plan, checkpoint: Path, say: Callable[
             torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, part)
             part.rename(checkpoint)
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _batches(slices: Sequence[Masked], plan: Plan, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """One a step; the next is drawn while the last is learnt from. A resumed run sees what an unbroken one would."""
+    with ThreadPoolExecutor(1) as drawer:
+        ahead = deque[Future[tuple[Tensor, Tensor]]]()
+        for step in range(first, plan.steps):
+            ahead.append(drawer.submit(_batch, slices, plan, np.random.default_rng([plan.seed, step])))
+            if len(ahead) > _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _loss(out: Tensor, y: Tensor, weight: Tensor) -> Tensor:

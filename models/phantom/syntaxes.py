@@ -31,9 +31,17 @@ def encoded(image: Dataset, syntax: str) -> Dataset:
         image.PixelData = encapsulate([_jpeg_lossless(image, frame) for frame in _frames(image)])
         image["PixelData"].VR = "OB"
         image["PixelData"].is_undefined_length = True
-    elif target.is_compressed and target != DeflatedExplicitVRLittleEndian:
+    elif target.is_encapsulated:
         image.compress(target, generate_instance_uid=False)
     image.file_meta.TransferSyntaxUID = target
+    return image
+
+
+def plain(image: Dataset) -> Dataset:
+    """An image with its pixels uncompressed, in place."""
+    syntax = UID(image.file_meta.TransferSyntaxUID)
+    if syntax.is_encapsulated:
+        image.decompress(generate_instance_uid=False)
     return image
 
 
