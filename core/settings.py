@@ -93,6 +93,12 @@ class Limits(_Section):
     drain_s: Seconds = 20
 
 
+class Listener(_Section):
+    """How the DIMSE door works inside."""
+
+    data_path: Literal["stock", "replaced"] = "stock"  # stock: pynetdicom's own, slower
+
+
 class Expected(_Section):
     """How many series of a kind a study is waited for, by what their headers say; only ever a delay."""
 
@@ -263,6 +269,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     peers: tuple[Peer, ...] = (Peer(network="127.0.0.0/8"), Peer(network="::1/128"))
     limits: Limits = Limits()
+    listener: Listener = Listener()
     completeness: Completeness = Completeness()
     source: Source = Source()
     grading: Grading = Grading()

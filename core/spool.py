@@ -13,10 +13,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from cauda.core.errors import Misconfigured, Unavailable
 
 _PART = ".part"
 _LOCK_TRIES, _LOCK_WAIT_S = 50, 0.02
+_IOV_MAX = 1024
 
 
 def fsync_folder(folder: Path) -> None:
@@ -164,29 +166,73 @@ def waiting(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix == ".dcm")
 
 
-def land(arrivals: Path, name: str, chunks: Iterable[bytes | memoryview]) -> Path:
+class Part:
+    """A file that is being received: nothing stands under its final name until `land` has made it durable.
+
+    Every method raises Unavailable(no_room | disk_failed); `drop` must be called then, and leaves nothing behind.
+    """
+
+    def __init__(self, arrivals: Path, name: str) -> None:
+        """``name`` must be new."""
+        self._folder = arrivals
+        self._part = arrivals / f"{name}{_PART}"
+        self._final = arrivals / f"{name}.dcm"
+        try:
+            self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Append."""
+        try:
+            _write_all(self._fd, chunks)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def content(self) -> mmap.mmap:
+        """What was written so far, without holding it in memory; not for an empty file."""
+        try:
+            return mmap.mmap(self._fd, 0, prot=mmap.PROT_READ)
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def land(self) -> Path:
+        """Give it its final name so that it survives a crash the moment this returns."""
+        try:
+            os.fdatasync(self._fd)
+            self._part.rename(self._final)
+            fsync_folder(self._folder)
+        except OSError as error:
+            raise disk_error(error) from error
+        self.close()
+        return self._final
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when that was done."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def drop(self) -> None:
+        """Leave nothing behind; only before `land` has returned."""
+        self.close()
+        for path in (self._part, self._final):
+            with suppress(OSError):
+                path.unlink()
+
+
+def land(arrivals: Path, name: str, chunks: Sequence[bytes | memoryview]) -> Path:
     """Write a file so that it survives a crash the moment this returns.
 
     ``name`` must be new. Raises Unavailable(no_room | disk_failed); then nothing is left behind.
     """
-    part = arrivals / f"{name}{_PART}"
-    final = arrivals / f"{name}.dcm"
+    part = Part(arrivals, name)
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        try:
-            for chunk in chunks:
-                _write_all(fd, chunk)
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-        part.rename(final)
-        fsync_folder(arrivals)
-    except OSError as error:
-        for path in (part, final):
-            with suppress(OSError):
-                path.unlink()
-        raise disk_error(error) from error
-    return final
+        part.write(chunks)
+        return part.land()
+    except BaseException:
+        part.drop()
+        raise
 
 
 def disk_error(error: OSError) -> Unavailable:
@@ -196,10 +242,14 @@ def disk_error(error: OSError) -> Unavailable:
     return Unavailable(Reason.DISK_FAILED, f"disk: {error.strerror or type(error).__name__}")
 
 
-def _write_all(fd: int, chunk: bytes | memoryview) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
+    left = [memoryview(chunk) for chunk in chunks if len(chunk)]
+    while left:
+        written = os.writev(fd, left[:_IOV_MAX])
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -250,7 +300,7 @@ def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tu
         make_folder(folder)
         if not final.exists():
             with open_synced(part) as fd:
-                _write_all(fd, content)
+                _write_all(fd, [content])
             with suppress(FileExistsError, FileNotFoundError):  # somebody else's is there, and ours was cleared away
                 os.link(part, final)
         remove_parts(folder, sop_uid)

@@ -1,35 +1,31 @@
-"""The DIMSE door: C-ECHO and C-STORE on stock pynetdicom with raw bytes (PS3.4 B, PS3.7).
+"""The DIMSE door: C-ECHO and C-STORE on pynetdicom with raw bytes (PS3.4 B, PS3.7).
 
-The C-STORE handler decodes nothing, asks no database and no queue: it checks the head, makes the object durable,
-tells the filer, and answers.
+What becomes of an object is said in `landing`; nothing here decodes one, asks a database or a queue. Two data paths
+bring its bytes there: pynetdicom's own, and the one in `data_path`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import secrets
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.pdu_primitives import A_RELEASE
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from cauda.core import log, metrics, spool, stack, uids
+from cauda.core import log, metrics, uids
 from cauda.core.domain import Reason
-from cauda.core.errors import Rejected, answer_for, error_comment
-from cauda.core.settings import Peer, Settings
-from cauda.listener import head
-from cauda.listener.filer import Arrived, Ended, Opened, Refused, Told
-from cauda.listener.part10 import Origin, file_meta
+from cauda.core.settings import Peer
+from cauda.listener import data_path
+from cauda.listener.filer import Ended, Opened, Refused
+from cauda.listener.landing import Door, Request, Session, Store
+from cauda.listener.part10 import Origin
 
 # pynetdicom's own list ends before High-Throughput JPEG 2000 (PS3.5 A.4.4, CP-2179).
 _TRANSFER_SYNTAXES = [
@@ -38,37 +34,6 @@ _TRANSFER_SYNTAXES = [
 ]
 _VERIFICATION = "1.2.840.10008.1.1"
 _REJECT_PERMANENT, _REJECT_TRANSIENT = 0x01, 0x02
-
-
-@dataclass(slots=True)
-class _Session:
-    """What one association did."""
-
-    origin: Origin
-    began: float
-    instances: int = 0
-    refused: int = 0
-    bytes: int = 0
-    ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """The C-STORE SCP's state: where it lands objects and whom it tells."""
-
-    settings: Settings
-    spool: spool.Spool
-    arrivals: Path
-    tell: Callable[[Told], None]
-    sessions: dict[int, _Session] = field(default_factory=dict)  # by id(association)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    counter: itertools.count[int] = field(default_factory=itertools.count)
-    run: str = field(default_factory=lambda: f"{time.time_ns():020d}-{secrets.token_hex(4)}")
-
-    def name(self) -> str:
-        """A landing name that sorts by arrival and owes nothing to the peer."""
-        with self.lock:
-            return f"{self.run}-{next(self.counter):010d}"
 
 
 def start(door: Door) -> ThreadedAssociationServer:
@@ -86,15 +51,18 @@ def start(door: Door) -> ThreadedAssociationServer:
     ae.add_supported_context(_VERIFICATION)
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(str(context.abstract_syntax), _TRANSFER_SYNTAXES)
-    server = ae.start_server(
+    replaced = settings.listener.data_path == "replaced"
+    server = ae.make_server(
         (settings.node.host, settings.node.port),
-        block=False,
+        server_class=ThreadedAssociationServer,
+        request_handler=data_path.request_handler(door) if replaced else RequestHandler,
         evt_handlers=[
             (evt.EVT_CONN_OPEN, _connected),
             (evt.EVT_DATA_RECV, _quick_ack),
             (evt.EVT_REQUESTED, _requested, [door]),
             (evt.EVT_REJECTED, _rejected, [door]),
             (evt.EVT_ESTABLISHED, _established, [door]),
+            *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
             (evt.EVT_ACSE_RECV, _release_asked, [door]),
             (evt.EVT_ABORTED, _ended, [door, "aborted"]),
             (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
@@ -104,6 +72,7 @@ def start(door: Door) -> ThreadedAssociationServer:
     )
     if not isinstance(server, ThreadedAssociationServer):
         raise TypeError("pynetdicom returned no threaded server")
+    threading.Thread(target=server.serve_forever, name="dimse-accept", daemon=True).start()
     return server
 
 
@@ -194,7 +163,7 @@ def _established(event: Any, door: Door) -> None:
     calling, called, address = _peer(event)
     origin = Origin(association_id=secrets.token_hex(16), calling_aet=calling, called_aet=called, address=address)
     with door.lock:
-        door.sessions[id(event.assoc)] = _Session(origin, time.monotonic())
+        door.sessions[id(event.assoc)] = Session(origin, time.monotonic())
     door.tell(Opened(origin))
 
 
@@ -231,49 +200,25 @@ def _echo(_event: Any) -> int:
 
 
 def _store(event: Any, door: Door) -> int | Dataset:
-    """The border: whatever happens becomes a status, never a dead thread."""
     began = time.monotonic()
+    request = event.request
     with door.lock:
         session = door.sessions[id(event.assoc)]
-    try:
-        size = _keep(event, door, session.origin)
-    except Exception as error:  # noqa: BLE001  the DIMSE border
-        session.refused += 1
-        answer = answer_for(error)
-        reason = getattr(error, "reason", Reason.BUG)
-        metrics.refused.labels(reason).inc()
-        logger = log.get("dimse").bind(association=session.origin.association_id, status=f"{answer.dimse:04X}")
-        if reason is Reason.BUG:
-            logger.error("store_failed", stack=stack.of(error))
-        else:
-            logger.warning("store_refused", reason=reason, message=error_comment(error))
-        response = Dataset()
-        response.Status = answer.dimse
-        response.ErrorComment = error_comment(error)
-        return response
-    session.instances += 1
-    session.bytes += size
-    metrics.acknowledged.inc()
-    metrics.acknowledge_seconds.observe(time.monotonic() - began)
-    return 0x0000
-
-
-def _keep(event: Any, door: Door, origin: Origin) -> int:
-    request = event.request
-    data = request.DataSet.getbuffer()
-    limits = door.settings.limits
-    if len(data) > limits.max_object_bytes:
-        raise Rejected(Reason.TOO_LARGE, f"object is larger than {limits.max_object_bytes >> 20} MiB")
-    door.spool.check_room(len(data))
-    syntax = str(event.context.transfer_syntax)
-    found = head.parse(data, syntax, max_bytes=limits.max_object_bytes)
-    if found.sop_class_uid != str(request.AffectedSOPClassUID):
-        raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
-    if found.sop_uid != str(request.AffectedSOPInstanceUID):
-        raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
-    meta = file_meta(
-        sop_class_uid=found.sop_class_uid, sop_uid=found.sop_uid, transfer_syntax=syntax, origin=origin
-    )  # fmt: skip
-    path = spool.land(door.arrivals, door.name(), (meta, data))
-    door.tell(Arrived(path))
-    return len(data)
+    store = Store(
+        door,
+        session,
+        Request(
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            sop_uid=str(request.AffectedSOPInstanceUID),
+            abstract_syntax=str(event.context.abstract_syntax),
+            transfer_syntax=str(event.context.transfer_syntax),
+        ),
+    )
+    store.take([request.DataSet.getbuffer()])
+    answer = store.answer(began)
+    if answer.status == 0x0000:
+        return answer.status
+    response = Dataset()
+    response.Status = answer.status
+    response.ErrorComment = answer.comment
+    return response

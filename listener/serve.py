@@ -14,7 +14,7 @@ from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
-from cauda.listener import completeness, dimse, http
+from cauda.listener import completeness, dimse, http, landing
 from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
 
@@ -47,7 +47,7 @@ def run(
     token = liveness.token("listener")
     arrivals = spool.open_arrivals(store, secrets.token_hex(8))
     filer = Filer(book, store, token)
-    door = dimse.Door(settings, store, arrivals.folder, filer.tell)
+    door = landing.Door(settings, store, arrivals.folder, filer.tell)
     pages = _bound_http(settings, book, store)
     try:
         server = _bound_dimse(door)
@@ -98,7 +98,7 @@ def _bound_http(settings: Settings, book: Ledger, store: spool.Spool) -> http.Se
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
 
 
-def _bound_dimse(door: dimse.Door) -> ThreadedAssociationServer:
+def _bound_dimse(door: landing.Door) -> ThreadedAssociationServer:
     try:
         return dimse.start(door)
     except OSError as error:

@@ -20,6 +20,7 @@ from cauda.core import ledger, revisions, settings
 from cauda.core.ledger import Ledger
 from cauda.listener import serve
 
+DATA_PATHS = ("stock", "replaced")
 FINGERPRINT = revisions.Fingerprint(bundle_digest=None, config_digest="c0" * 32, code_version="0.1.0")
 
 
@@ -54,6 +55,10 @@ class House:
         self.thread.join(timeout=60)
 
 
+chosen = settings.Listener().data_path
+"""The data path of listeners that are not told another; `data_path` of the conftest changes it."""
+
+
 @contextmanager
 def listener(data: Path, **overrides: Any) -> Iterator[House]:
     """A listener that completes studies half a second after a release, unless told otherwise."""
@@ -63,6 +68,7 @@ def listener(data: Path, **overrides: Any) -> Iterator[House]:
             "data": data,
             "node": {"host": HOST, "port": 0},
             "http": {"port": 0},
+            "listener": {"data_path": chosen},
             "limits": {"min_free_bytes": 0, "drain_s": 5},
             "completeness": {"after_release_s": 0.5, "quiet_s": 60, "hard_age_s": 600},
         }

@@ -6,11 +6,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import listener_house
 import pytest
 from ledgers import House
 from peers import Postgres
 
 from cauda.core.ledger import migrate, open_ledger
+
+
+@pytest.fixture(params=listener_house.DATA_PATHS)
+def data_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How every listener of the test receives C-STORE; the test runs once on each path."""
+    monkeypatch.setattr(listener_house, "chosen", request.param)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from cauda.core import schema, spool
 from cauda.core.domain import Reason
 from cauda.core.schema import RevisionKind, StudyState
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
 
 
 def filed(house: House) -> dict[str, bytes]:
@@ -148,7 +148,7 @@ def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(tmp_path: Path, monk
 
     with listener(tmp_path / "data") as house:
         with monkeypatch.context() as patch:
-            patch.setattr(spool, "land", broken)
+            patch.setattr(spool.Part, "land", broken)
             answer = raw_store(house.ports.dimse, image_bytes())
         assert answer.Status == 0x0110
         assert "Doe" not in answer.ErrorComment

@@ -1,0 +1,454 @@
+"""The replaced C-STORE data path: one thread an association that waits for bytes and streams them to disk.
+
+pynetdicom keeps association, C-ECHO, release, abort and every error: its state machine is fed the same events as ever.
+Only in Sta6 (PS3.8 9.2) a C-STORE is served here, from the socket to the response, in pynetdicom's upper layer thread.
+What is overridden is private there: `SEAM` names it, a test checks it, and pyproject.toml bounds the version.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import AssociationSocket, RequestHandler
+
+from cauda.core import log, stack
+from cauda.listener import command, pdu
+from cauda.listener.landing import Door, Request, Store
+
+SEAM: tuple[tuple[type, str], ...] = (
+    (RequestHandler, "_create_association"),
+    (DULServiceProvider, "run_reactor"),
+    (DULServiceProvider, "_is_transport_event"),
+    (DULServiceProvider, "_read_pdu_data"),
+    (DULServiceProvider, "_decode_pdu"),
+    (DULServiceProvider, "send_pdu"),
+    (DULServiceProvider, "kill_dul"),
+    (DULServiceProvider, "stop_dul"),
+    (DIMSEServiceProvider, "receive_primitive"),
+    (Association, "_run_reactor"),
+    (Association, "kill"),
+    (AssociationSocket, "ready"),
+    (AssociationSocket, "send"),
+    (AssociationSocket, "_shutdown_socket"),
+)
+"""What of pynetdicom is overridden or called here although it is not its public interface."""
+
+_LOOK_AGAIN_S = 0.5  # timers are looked at so often while nothing comes
+_SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
+_MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def request_handler(door: Door) -> type[RequestHandler]:
+    """The class that ``make_server`` starts for each connection."""
+
+    class StoreRequestHandler(RequestHandler):
+        def _create_association(self) -> Association:
+            association = super()._create_association()
+            _replace(association, self.request, door)
+            return association
+
+    return StoreRequestHandler
+
+
+def established(event: Any) -> None:
+    """Handler: from now on the association has a session."""
+    event.assoc.dul.known.set()
+
+
+def _replace(association: Association, sock: socket.socket, door: Door) -> None:
+    """Give a fresh association our upper layer, and let its own thread sleep until there is news."""
+    news = threading.Event()
+    association.dul = layer = UpperLayer(association, door, news)
+    layer.socket = layer.wire = Wire(association, client_socket=sock)  # puts its first event into the layer's queue
+    association.dimse.msg_queue = Ringing(news)
+    association._reactor_checkpoint = Checkpoint(news)  # noqa: SLF001
+    association._reactor_checkpoint.set()  # noqa: SLF001
+    association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
+    association.network_timeout = association.network_timeout
+
+
+class Ringing(queue.Queue[Any]):
+    """A queue that says so when something was put into it."""
+
+    def __init__(self, news: threading.Event) -> None:
+        super().__init__()
+        self._news = news
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """As any queue's."""
+        super().put(item, block, timeout)
+        self._news.set()
+
+
+class Checkpoint(threading.Event):
+    """Where pynetdicom's association thread passes once a round: it is let through when there is news for it."""
+
+    def __init__(self, news: threading.Event) -> None:
+        super().__init__()
+        self._news = news
+
+    def set(self) -> None:
+        """Open, and worth a look."""
+        super().set()
+        self._news.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until there is news, or a timer may have run out, and the checkpoint is open."""
+        self._news.wait(_LOOK_AGAIN_S)
+        self._news.clear()
+        return super().wait(timeout)
+
+
+class Wire(AssociationSocket):
+    """A socket that never blocks, plain or TLS: who waits does so with a deadline and can be woken."""
+
+    def __init__(self, association: Association, client_socket: socket.socket) -> None:
+        super().__init__(association, client_socket=client_socket)
+        client_socket.setblocking(False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; select() of pynetdicom's own ends at descriptor 1023."""
+        sock = self.socket
+        if sock is None:
+            return False
+        return _pending(sock) or _readable(sock, 0)
+
+    def send(self, bytestream: bytes) -> None:
+        """Everything, or Evt17 (connection closed) in the state machine's queue."""
+        left = memoryview(bytestream)
+        sock, timeout = self.socket, self.assoc.network_timeout
+        try:
+            while left and sock is not None:
+                try:
+                    left = left[sock.send(left) :]
+                except _NOT_YET as error:
+                    if not _poll(sock, _direction(error, select.POLLOUT), timeout):
+                        raise TimeoutError from error
+        except OSError:
+            self.event_queue.put("Evt17")
+
+
+def _direction(error: Exception, otherwise: int) -> int:
+    """What TLS waits for need not be what was asked of it."""
+    if isinstance(error, ssl.SSLWantReadError):
+        return select.POLLIN
+    return select.POLLOUT if isinstance(error, ssl.SSLWantWriteError) else otherwise
+
+
+def _pending(sock: socket.socket) -> bool:
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+
+def _readable(sock: socket.socket, timeout: float) -> bool:
+    return _poll(sock, select.POLLIN, timeout)
+
+
+def _poll(sock: socket.socket, what: int, timeout: float | None) -> bool:
+    poller = select.poll()
+    try:
+        poller.register(sock, what)
+    except ValueError:  # closed meanwhile
+        return True
+    return bool(poller.poll(None if timeout is None else timeout * 1000))
+
+
+class Waker:
+    """An eventfd that wakes a poll; a wake after `close` is no one's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def wake(self) -> None:
+        """Wake whoever waits."""
+        with self._lock:
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def taken(self) -> None:
+        """Ready for the next."""
+        os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        with self._lock:
+            fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class UpperLayer(DULServiceProvider):
+    """pynetdicom's upper layer, waiting in poll() rather than sleeping, and serving C-STORE itself."""
+
+    def __init__(self, association: Association, door: Door, news: threading.Event) -> None:
+        super().__init__(association)
+        self.known = threading.Event()
+        self.wire: Wire
+        self.to_user_queue = Ringing(news)
+        self._run_loop_delay = 0.0  # we wait elsewhere
+        self._door = door
+        self._news = news
+        self._waker = Waker()
+        self._poller: select.poll | None = None
+        self._stream = pdu.Stream(door.settings.limits.max_pdu_bytes)
+        self._command = bytearray()
+        self._request: command.Command | None = None
+        self._context_id = 0
+        self._store: Store | None = None
+        self._content: list[memoryview] = []
+        self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
+        self._began = self._heard = 0.0
+        self._bytes = 0
+
+    def run_reactor(self) -> None:
+        """As pynetdicom's, but nothing that happens in it leaves an association that only seems alive."""
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001  the DIMSE border
+            log.get("dimse").error("association_failed", stack=stack.of(error))
+            self._give_up()
+        finally:
+            self._drop()
+            self._waker.close()
+            self._news.set()
+
+    def _give_up(self) -> None:
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = 0x02, 0x00
+        self.wire.send(abort.encode())
+        self.wire._shutdown_socket()  # noqa: SLF001
+        self.assoc.is_aborted, self.assoc.is_established = True, False
+        evt.trigger(self.assoc, evt.EVT_ABORTED, {})
+        self.assoc._kill = True  # noqa: SLF001
+
+    def send_pdu(self, primitive: Any) -> None:
+        """As pynetdicom's; wakes the thread."""
+        super().send_pdu(primitive)
+        self._waker.wake()
+
+    def kill_dul(self) -> None:
+        """As pynetdicom's; wakes the thread."""
+        super().kill_dul()
+        self._waker.wake()
+
+    def stop_dul(self) -> bool:
+        """As pynetdicom's; wakes the thread."""
+        self._waker.wake()
+        return bool(super().stop_dul())
+
+    def _is_transport_event(self) -> bool:
+        if self.state_machine.current_state == "Sta13":
+            return bool(super()._is_transport_event())
+        if not self.event_queue.empty():
+            return False  # the state machine first
+        return self._receive()
+
+    def _read_pdu_data(self) -> None:
+        """Called by pynetdicom in Sta13 alone, where what comes is of no interest but the end."""
+        self._drop()
+        if self._fill() == 0:
+            self.event_queue.put("Evt17")
+
+    def _receive(self) -> bool:
+        """Until there is something for the state machine (True), or it should look at its queue and timers."""
+        while True:
+            try:
+                part = self._stream.next()
+                if part is None:
+                    self._write()
+                    if not self._more():
+                        return False
+                elif self._taken(part):
+                    return True
+            except pdu.Malformed as error:
+                log.get("dimse").warning("peer_malformed", message=str(error))
+                self._drop()
+                self.event_queue.put("Evt19")
+                return True
+
+    def _more(self) -> bool:
+        """Receive something; False when there was nothing to wait for any longer."""
+        count = self._fill()
+        if count is None:
+            return self._wait()
+        if count == 0:
+            self._drop()
+            self.event_queue.put("Evt17")
+            return False
+        self._idle_timer.restart()
+        self._heard = time.monotonic()
+        if self._began == 0.0:
+            self._began = self._heard
+        self._bytes += count
+        return True
+
+    def _fill(self) -> int | None:
+        """Bytes received into the stream; 0 at the end of the connection, None when nothing is there yet."""
+        sock = self.wire.socket
+        if sock is None:
+            return 0
+        room = self._stream.room()
+        try:
+            count: int = sock.recv_into(room)
+            if count < len(room):
+                # the kernel falls back to delayed ACK by itself, so it is armed again after each partial read
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except _NOT_YET:
+            return None
+        except OSError:
+            return 0
+        self._stream.received(count)
+        return count
+
+    def _wait(self) -> bool:
+        """Until bytes may be there; False to let the state machine look around."""
+        if self._late():
+            raise pdu.Malformed("a message came too slowly")
+        if self.wire.socket is None:
+            return False
+        if self._poller is None:
+            self._poller = select.poll()
+            self._poller.register(self._waker.fd, select.POLLIN)
+            self._poller.register(self.wire.socket, select.POLLIN)
+        events = self._poller.poll(_LOOK_AGAIN_S * 1000)
+        if any(fd == self._waker.fd for fd, _ in events):
+            self._waker.taken()
+            return False
+        return bool(events)
+
+    def _late(self) -> bool:
+        """Whether a message in the middle has stopped, or drips."""
+        if self._stream.between and self._request is None and not self._command and self._foreign is None:
+            self._began, self._bytes = 0.0, 0
+            return False
+        patience = self.assoc.dimse_timeout
+        if patience is None or self._began == 0.0:
+            return False
+        slowest = self._began + patience + self._bytes / _SLOWEST_BYTES_S
+        return time.monotonic() > min(self._heard + patience, slowest)
+
+    def _taken(self, part: pdu.Fragment | pdu.Whole) -> bool:
+        """Serve what came; True when the state machine has an event for it."""
+        if isinstance(part, pdu.Whole):
+            self._drop()
+            self._hand_over(part)
+            return True
+        if self.state_machine.current_state != "Sta6":
+            self._pass_on(part)
+            return True
+        if part.command:
+            return self._take_command(part)
+        if self._foreign is not None:
+            self._foreign += len(part.content)
+            if self._foreign > _MAX_FOREIGN_BYTES:
+                raise pdu.Malformed("a message without end")
+            self._pass_on(part)
+            if part.last:
+                self._foreign = None
+            return True
+        self._take_data(part)
+        return False
+
+    def _hand_over(self, whole: pdu.Whole) -> None:
+        try:
+            decoded, event = self._decode_pdu(bytearray(whole.content))
+        except Exception as error:  # pynetdicom raises what comes of bad bytes
+            raise pdu.Malformed("PDU cannot be decoded") from error
+        self.event_queue.put(event)
+        self._recv_pdu.put(decoded)
+
+    def _pass_on(self, part: pdu.Fragment) -> None:
+        control = (0x01 if part.command else 0x00) | (0x02 if part.last else 0x00)
+        primitive = P_DATA()
+        primitive.presentation_data_value_list = [[part.context_id, bytes([control]) + bytes(part.content)]]
+        self.event_queue.put("Evt10")
+        self._recv_pdu.put(P_DATA_TF(primitive))
+
+    def _take_command(self, part: pdu.Fragment) -> bool:
+        if self._request is not None or self._foreign is not None:
+            raise pdu.Malformed("a command within another message")
+        self._command += part.content
+        if len(self._command) > command.MAX_BYTES:
+            raise pdu.Malformed("command set longer than any honest one")
+        if not part.last:
+            return False
+        content = bytes(self._command)
+        self._command.clear()
+        request = command.parse(content)
+        if request.field == command.C_STORE_RQ:
+            self._begin(request, part.context_id)
+            return False
+        self._foreign = 0 if request.has_data_set else None
+        self._pass_on(pdu.Fragment(part.context_id, command=True, last=True, content=memoryview(content)))
+        return True
+
+    def _begin(self, request: command.Command, context_id: int) -> None:
+        """A C-STORE-RQ came: its data set goes to disk from here on."""
+        self.known.wait(self.assoc.acse_timeout)  # the peer may be quicker than pynetdicom's own thread
+        context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
+        with self._door.lock:
+            session = self._door.sessions.get(id(self.assoc))
+        if context is None or session is None:
+            raise pdu.Malformed("C-STORE outside of the accepted presentation contexts")
+        self._request, self._context_id = request, context_id
+        self._store = Store(
+            self._door,
+            session,
+            Request(
+                sop_class_uid=request.sop_class_uid,
+                sop_uid=request.sop_uid,
+                abstract_syntax=str(context.abstract_syntax),
+                transfer_syntax=str(context.transfer_syntax[0]),
+            ),
+        )
+        if not request.has_data_set:
+            self._respond()
+
+    def _take_data(self, part: pdu.Fragment) -> None:
+        if self._store is None or part.context_id != self._context_id:
+            raise pdu.Malformed("a data set that belongs to no command")
+        self._content.append(part.content)
+        if part.last:
+            self._write()
+            self._respond()
+
+    def _write(self) -> None:
+        """What was received goes to disk before its buffer is used again."""
+        if self._store is not None and self._content:
+            self._store.take(self._content)
+            if self._store.bytes > 2 * self._door.settings.limits.max_object_bytes:
+                raise pdu.Malformed("an object without end")
+        self._content.clear()
+
+    def _respond(self) -> None:
+        store, request = self._store, self._request
+        self._store = self._request = None
+        if store is None or request is None:
+            return
+        answer = store.answer(time.monotonic())
+        response = command.response(request, answer.status, answer.comment)
+        self.wire.send(pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0))
+        self._began, self._bytes = 0.0, 0
+
+    def _drop(self) -> None:
+        """Forget a message in the middle."""
+        if self._store is not None:
+            self._store.drop()
+        self._store = self._request = self._foreign = None
+        self._content.clear()
+        self._command.clear()

@@ -1,0 +1,184 @@
+"""What becomes of one C-STORE, whichever data path brings its bytes: checked, durable, told to the filer, answered.
+
+The border of the DIMSE door: whatever happens becomes a status, never a dead thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cauda.core import log, metrics, spool, stack, uids
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected, answer_for, error_comment
+from cauda.core.settings import Settings
+from cauda.listener import head
+from cauda.listener.filer import Arrived, Told
+from cauda.listener.part10 import Origin, file_meta
+
+_ROOM_EVERY_BYTES = 1 << 24  # how much of a large object may come before free space is looked at again
+
+
+@dataclass(slots=True)
+class Session:
+    """What one association did."""
+
+    origin: Origin
+    began: float
+    instances: int = 0
+    refused: int = 0
+    bytes: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The C-STORE SCP's state: where it lands objects and whom it tells."""
+
+    settings: Settings
+    spool: spool.Spool
+    arrivals: Path
+    tell: Callable[[Told], None]
+    sessions: dict[int, Session] = field(default_factory=dict)  # by id(association)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    counter: itertools.count[int] = field(default_factory=itertools.count)
+    run: str = field(default_factory=lambda: f"{time.time_ns():020d}-{secrets.token_hex(4)}")
+
+    def name(self) -> str:
+        """A landing name that sorts by arrival and owes nothing to the peer."""
+        with self.lock:
+            return f"{self.run}-{next(self.counter):010d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a C-STORE-RQ announces, and the presentation context that it came in."""
+
+    sop_class_uid: str
+    sop_uid: str
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A C-STORE status and its Error Comment."""
+
+    status: int
+    comment: str
+
+
+class Store:
+    """One C-STORE under way: `take` its data set as it comes, then `answer`, or `drop` it.
+
+    None of them raises. After the first thing that went wrong nothing is written any more.
+    """
+
+    def __init__(self, door: Door, session: Session, request: Request) -> None:
+        self.bytes = 0
+        self._door = door
+        self._session = session
+        self._request = request
+        self._part: spool.Part | None = None
+        self._meta_bytes = 0
+        self._room_until = 0
+        self._error: Exception | None = None
+        try:
+            self._open()
+        except Exception as error:  # noqa: BLE001  the DIMSE border
+            self._fail(error)
+
+    def take(self, content: Sequence[bytes | memoryview]) -> None:
+        """The next bytes of the data set."""
+        self.bytes += sum(map(len, content))
+        if self._error is not None or self._part is None:
+            return
+        try:
+            self._check_size()
+            self._part.write(content)
+        except Exception as error:  # noqa: BLE001  the DIMSE border
+            self._fail(error)
+
+    def answer(self, began: float) -> Answer:
+        """Land what was taken; success only when it is durable. ``began``: time.monotonic when its last byte came."""
+        if self._error is None:
+            try:
+                self._land()
+            except Exception as error:  # noqa: BLE001  the DIMSE border
+                self._fail(error)
+        if self._error is not None:
+            return self._refuse(self._error)
+        self._session.instances += 1
+        self._session.bytes += self.bytes
+        metrics.acknowledged.inc()
+        metrics.acknowledge_seconds.observe(time.monotonic() - began)
+        return Answer(0x0000, "")
+
+    def drop(self) -> None:
+        """The rest will not come: leave nothing behind."""
+        part, self._part = self._part, None
+        if part is not None:
+            part.drop()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self.drop()
+
+    def _open(self) -> None:
+        request = self._request
+        if request.sop_class_uid != request.abstract_syntax:
+            raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
+        meta = file_meta(
+            sop_class_uid=request.sop_class_uid,
+            sop_uid=uids.checked(request.sop_uid, "SOP Instance UID"),
+            transfer_syntax=request.transfer_syntax,
+            origin=self._session.origin,
+        )
+        self._check_size()
+        self._part = spool.Part(self._door.arrivals, self._door.name())
+        self._part.write([meta])
+        self._meta_bytes = len(meta)
+
+    def _check_size(self) -> None:
+        limit = self._door.settings.limits.max_object_bytes
+        if self.bytes > limit:
+            raise Rejected(Reason.TOO_LARGE, f"object is larger than {limit >> 20} MiB")
+        if self.bytes >= self._room_until:
+            self._door.spool.check_room(self.bytes and _ROOM_EVERY_BYTES)
+            self._room_until = self.bytes + _ROOM_EVERY_BYTES
+
+    def _land(self) -> None:
+        if self._part is None:
+            raise RuntimeError("answered twice")
+        request = self._request
+        found = head.parse(
+            memoryview(self._part.content())[self._meta_bytes :],
+            request.transfer_syntax,
+            max_bytes=self._door.settings.limits.max_object_bytes,
+        )
+        if found.sop_class_uid != request.sop_class_uid:
+            raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
+        if found.sop_uid != request.sop_uid:
+            raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
+        path = self._part.land()
+        self._part = None
+        self._door.tell(Arrived(path))
+
+    def _refuse(self, error: Exception) -> Answer:
+        self._session.refused += 1
+        answer = Answer(answer_for(error).dimse, error_comment(error))
+        reason = getattr(error, "reason", Reason.BUG)
+        metrics.refused.labels(reason).inc()
+        logger = log.get("dimse").bind(
+            association=self._session.origin.association_id, status=f"{answer.status:04X}"
+        )  # fmt: skip
+        if reason is Reason.BUG:
+            logger.error("store_failed", stack=stack.of(error))
+        else:
+            logger.warning("store_refused", reason=reason, message=answer.comment)
+        return answer
