@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth models soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth models second-spine soak dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -65,6 +65,9 @@ bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes
 
 models: install  ## train the starter bundle (two cores, within an hour; resumable)
 	$(BIN)/python -m cauda.models.make
+
+second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)
+	nice $(BIN)/python -m tests.second_spine.score --bundle models/starter
 
 soak: install peers  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m soak $(PYTEST)

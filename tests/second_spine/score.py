@@ -21,7 +21,18 @@ from cauda.core.errors import Misconfigured
 from cauda.models.bundle import load_bundle
 from cauda.pipeline.parts import Parts
 
-from .measure import Answers, Flags, bright_fraction, calibration_error, in_order, interval, only, per_specimen, rival
+from .measure import (
+    Answers,
+    Flags,
+    Pairs,
+    bright_fraction,
+    calibration_error,
+    in_order,
+    interval,
+    only,
+    per_specimen,
+    rival,
+)
 from .picture import CROP_MM
 from .spine import Specimen, make
 
@@ -78,6 +89,21 @@ def table(name: str, found: Answers) -> Iterator[str]:
         yield f"| {'all' if level is None else list(Level)[level].value} | " + " | ".join(cells) + " |"
 
 
+def confusion(found: Answers) -> Iterator[str]:
+    """Lines of a Markdown table: what was said of each grade."""
+    yield "| is, and is called | " + " | ".join(GRADES) + " |"
+    yield "|---" * (len(GRADES) + 1) + "|"
+    said = found.probabilities.argmax(axis=1)
+    for i, name in enumerate(GRADES):
+        yield f"| {name} | " + " | ".join(str(int((said[found.truth == i] == j).sum())) for j in range(3)) + " |"
+
+
+def ahead(ours: Pairs, trivial: Pairs) -> str:
+    """How much more of the pairs the bundle orders than the bright fraction does, on the same specimens."""
+    low, high = interval(ours.right - trivial.right, ours.count)
+    return f"pairs in order, bundle less bright fraction: {ours.share - trivial.share:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def _share(right: Flags) -> str:
     return f"{right.mean():.2f} of {len(right)}" if len(right) else "none"
 
@@ -93,7 +119,9 @@ def main() -> None:
     ours, trivial = answers(parts, (make(seed) for seed in seeds(given.specimens)))
     print(f"{parts.info.name} {parts.info.version}, digest {parts.info.digest[:12]}, {given.specimens} specimens\n")
     print("\n".join(table("bundle", ours)), "\n")
-    print("\n".join(table("bright fraction", trivial)))
+    print("\n".join(table("bright fraction", trivial)), "\n")
+    print("\n".join(confusion(ours)), "\n")
+    print(ahead(in_order(ours), in_order(trivial)))
 
 
 if __name__ == "__main__":
