@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth models second-spine soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth models second-spine realism soak dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -68,6 +68,9 @@ models: install  ## train the starter bundle (two cores, within an hour; resumab
 
 second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)
 	nice $(BIN)/python -m tests.second_spine.score --bundle models/starter
+
+realism: install  ## how far phantom pictures are from SPIDER's (five minutes)
+	nice $(BIN)/python -m cauda.models.realism
 
 soak: install peers  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m soak $(PYTEST)
