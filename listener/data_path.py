@@ -7,6 +7,7 @@ What is overridden is private there: `SEAM` names it, a test checks it, and pypr
 
 from __future__ import annotations
 
+import mmap
 import os
 import queue
 import select
@@ -49,6 +50,7 @@ SEAM: tuple[tuple[type, str], ...] = (
 _LOOK_AGAIN_S = 0.5  # timers are looked at so often while nothing comes
 _SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
+_STAGE_BYTES = 1 << 21  # an image of 1024 x 1024 goes to disk at once
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -210,6 +212,7 @@ class UpperLayer(DULServiceProvider):
         self._request: command.Command | None = None
         self._context_id = 0
         self._store: Store | None = None
+        self._stage = mmap.mmap(-1, _STAGE_BYTES)
         self._content: list[memoryview] = []
         self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
         self._began = self._heard = 0.0
@@ -375,7 +378,7 @@ class UpperLayer(DULServiceProvider):
     def _pass_on(self, part: pdu.Fragment) -> None:
         control = (0x01 if part.command else 0x00) | (0x02 if part.last else 0x00)
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[part.context_id, bytes([control]) + bytes(part.content)]]
+        primitive.presentation_data_value_list = [[part.context_id, bytes([control]) + bytes(part.content)]]  # type: ignore[list-item]  # tuples, it says, and refuses them
         self.event_queue.put("Evt10")
         self._recv_pdu.put(P_DATA_TF(primitive))
 
@@ -415,6 +418,7 @@ class UpperLayer(DULServiceProvider):
                 abstract_syntax=str(context.abstract_syntax),
                 transfer_syntax=str(context.transfer_syntax[0]),
             ),
+            self._stage,
         )
         if not request.has_data_set:
             self._respond()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from cauda.listener.part10 import Origin
 
 BATCH = 64
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+# Filing one object costs as much processor time as receiving three, and both want the interpreter: a burst is received
+# first and filed in the pauses.
+_QUIET_S, _PATIENCE_S, _MOST_WAITING = 0.05, 2.0, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,17 @@ class Filer:
         self._listener = listener
         self._queue: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._last_arrival = 0.0
         self._thread = threading.Thread(target=self._run, name="filer")
         self._log = log.get("filer")
         self._away = False
 
     def tell(self, what: Told) -> None:
         """Queue an event; never blocks."""
-        self._queue.put(what)
         if isinstance(what, Arrived):
             metrics.waiting.inc()
+            self._last_arrival = time.monotonic()
+        self._queue.put(what)
 
     def start(self) -> None:
         """Begin filing."""
@@ -106,6 +112,8 @@ class Filer:
     def _take(self) -> tuple[list[Told], bool]:
         batch: list[Told] = []
         first = self._queue.get()
+        if isinstance(first, Arrived):
+            self._give_way()
         while first is not None:
             batch.append(first)
             if len(batch) == BATCH:
@@ -115,6 +123,15 @@ class Filer:
             except queue.Empty:
                 return batch, False
         return batch, True
+
+    def _give_way(self) -> None:
+        """Wait for a pause between arrivals; never long, not with many waiting, and not at the end."""
+        until = time.monotonic() + _PATIENCE_S
+        while self._queue.qsize() < _MOST_WAITING:
+            now = time.monotonic()
+            wait = min(self._last_arrival + _QUIET_S, until) - now
+            if wait <= 0 or self._stop.wait(wait):
+                return
 
     def _insist(self, batch: Sequence[Told]) -> bool:
         """Try until it is done; False when told to stop while the world is away."""
@@ -255,7 +272,8 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connec
         stored, version = spool.file_image(
             store, path, header.study_uid, header.sop_uid, first_version=first, same=part10.same_dataset
         )
-        sha256, dataset_sha256, size = part10.digests(stored)
+        if not stored.samefile(path):
+            sha256, dataset_sha256, size = part10.digests(stored)
     same = None
     if current is not None and known is None:
         # A version that somebody removed cannot be compared, and what cannot be shown to be equal is not.

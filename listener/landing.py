@@ -6,6 +6,7 @@ The border of the DIMSE door: whatever happens becomes a status, never a dead th
 from __future__ import annotations
 
 import itertools
+import mmap
 import secrets
 import threading
 import time
@@ -79,7 +80,8 @@ class Store:
     None of them raises. After the first thing that went wrong nothing is written any more.
     """
 
-    def __init__(self, door: Door, session: Session, request: Request) -> None:
+    def __init__(self, door: Door, session: Session, request: Request, stage: mmap.mmap | None = None) -> None:
+        """``stage`` as in `spool.Part`; no other Store may use it meanwhile."""
         self.bytes = 0
         self._door = door
         self._session = session
@@ -89,7 +91,7 @@ class Store:
         self._room_until = 0
         self._error: Exception | None = None
         try:
-            self._open()
+            self._open(stage)
         except Exception as error:  # noqa: BLE001  the DIMSE border
             self._fail(error)
 
@@ -129,7 +131,7 @@ class Store:
         self._error = error
         self.drop()
 
-    def _open(self) -> None:
+    def _open(self, stage: mmap.mmap | None) -> None:
         request = self._request
         if request.sop_class_uid != request.abstract_syntax:
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
@@ -140,7 +142,7 @@ class Store:
             origin=self._session.origin,
         )
         self._check_size()
-        self._part = spool.Part(self._door.arrivals, self._door.name())
+        self._part = spool.Part(self._door.arrivals, self._door.name(), stage)
         self._part.write([meta])
         self._meta_bytes = len(meta)
 
@@ -157,7 +159,7 @@ class Store:
             raise RuntimeError("answered twice")
         request = self._request
         found = head.parse(
-            memoryview(self._part.content())[self._meta_bytes :],
+            self._part.content()[self._meta_bytes :],
             request.transfer_syntax,
             max_bytes=self._door.settings.limits.max_object_bytes,
         )
