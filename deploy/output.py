@@ -16,6 +16,7 @@ OK = 0
 FAILED = 1
 MISCONFIGURED = 2  # also a wrong command line
 NO = 3  # rejected, held, or not there
+INTERRUPTED = 130  # by Ctrl-C, as shells say it
 
 EXIT_CODES = """Exit codes: 0 done · 1 failed or a service is away · 2 wrong command line or configuration
 · 3 rejected, held, or no such thing."""
