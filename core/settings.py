@@ -65,6 +65,30 @@ class Node(_Section):
     port: Port = 11112
 
 
+class Tls(_Section):
+    """The TLS door beside the plain one (PS3.15 B.12); shut without a certificate."""
+
+    certificate: Path | None = None  # PEM: ours, then the chain up to the authority
+    key: Path | None = None
+    ca: Path | None = None  # PEM: callers must show a certificate of one of these authorities
+    in_place_of_network: bool = False  # who has shown a certificate is checked by AE title alone
+    only: bool = False  # no plain port
+    port: Port = 2762
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    handshake_timeout_s: Seconds = 15
+    warn_days: float = Field(default=30, ge=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key are set together")
+        if self.certificate is None and (self.ca or self.only):
+            raise ValueError("ca and only need a certificate and key of our own")
+        if self.in_place_of_network and self.ca is None:
+            raise ValueError("in_place_of_network needs ca: without it nobody shows a certificate")
+        return self
+
+
 class Http(_Section):
     """The pages and probes. Only loopback needs no login."""
 
@@ -266,6 +290,7 @@ class Settings(BaseSettings):
     ledger_url: SecretStr | None = None  # sqlite in the data folder when unset
     broker_url: SecretStr | None = None  # none: workers find work by their own tick
     node: Node = Node()
+    tls: Tls = Tls()
     http: Http = Http()
     peers: tuple[Peer, ...] = (Peer(network="127.0.0.0/8"), Peer(network="::1/128"))
     limits: Limits = Limits()

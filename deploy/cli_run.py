@@ -42,7 +42,12 @@ def up(options: Options, *, supervisor: Supervisor = None) -> None:
             fingerprint,
             stop,
             on_ready=lambda ports: log.get("up").info(
-                "ready", aet=settings.node.aet, dimse=ports.dimse, http=ports.http, data=str(settings.data.resolve())
+                "ready",
+                aet=settings.node.aet,
+                dimse=ports.dimse,
+                **({"tls": ports.tls} if ports.tls else {}),
+                http=ports.http,
+                data=str(settings.data.resolve()),
             ),
         )
 
@@ -59,7 +64,7 @@ def listen(options: Options) -> None:
             settings,
             fingerprint,
             stop,
-            on_ready=lambda ports: log.get("listen").info("ready", dimse=ports.dimse, http=ports.http),
+            on_ready=lambda ports: log.get("listen").info("ready", dimse=ports.dimse, tls=ports.tls, http=ports.http),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import ssl
 import tempfile
 import time
 import urllib.error
@@ -23,6 +24,7 @@ from cauda.core.errors import CaudaError
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
 from cauda.deploy import bootstrap, views
+from cauda.listener import tls
 
 _CLOCK_APART_S = 2.0
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
@@ -49,7 +51,8 @@ def examine(settings: Settings) -> Iterator[Line]:
         ("ledger", lambda: ledger_at_head(settings)),
         ("clock", lambda: clock(settings)),
         ("broker", lambda: broker(settings)),
-        ("dicom port", lambda: dicom_port(settings)),
+        *([("dicom port", lambda: dicom_port(settings))] if not settings.tls.only else []),
+        *([("tls", lambda: tls_port(settings))] if settings.tls.certificate else []),
         ("http port", lambda: http_port(settings)),
         ("bundle", lambda: bundle(settings)),
         ("timezone", lambda: timezone(settings)),
@@ -154,6 +157,24 @@ def dicom_port(settings: Settings) -> str:
     if implementation != uids.IMPLEMENTATION_CLASS_UID:
         raise Trouble(f"{host}:{port} is taken by another DICOM node; stop it, or set node.port")
     return f"{host}:{port} answers as {settings.node.aet}"
+
+
+def tls_port(settings: Settings) -> str:
+    """The files are whole and good for a while; the port is free, or a Cauda shows this certificate there."""
+    host, port = settings.node.host, settings.tls.port
+    loaded = tls.load(settings.tls)
+    words = tls.trouble(settings.tls, loaded, time.time())
+    if words is not None:
+        raise Trouble(words)
+    if port == 0 or _free(host, port):
+        return f"{host}:{port} is free; {loaded.expires}"
+    try:
+        seen = ssl.get_server_certificate((_reach(host), port), timeout=5)
+    except OSError as error:
+        raise Trouble(f"{host}:{port} is taken and does not answer in TLS; see `ss -ltnp`") from error
+    if ssl.PEM_cert_to_DER_cert(seen) != loaded.certificate:
+        raise Trouble(f"{host}:{port} shows another certificate than {settings.tls.certificate}; the log says why")
+    return f"{host}:{port} answers; {loaded.expires}"
 
 
 def http_port(settings: Settings) -> str:

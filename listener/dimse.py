@@ -12,6 +12,7 @@ import socket
 import socketserver
 import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset
@@ -21,8 +22,9 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cauda.core import log, metrics, uids
 from cauda.core.domain import Reason
+from cauda.core.errors import Misconfigured
 from cauda.core.settings import Peer
-from cauda.listener import data_path
+from cauda.listener import data_path, tls
 from cauda.listener.filer import Ended, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin
@@ -36,8 +38,65 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _REJECT_PERMANENT, _REJECT_TRANSIENT = 0x01, 0x02
 
 
-def start(door: Door) -> ThreadedAssociationServer:
-    """Open the port and serve in the background."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """The open ports: plain, TLS or both."""
+
+    plain: ThreadedAssociationServer | None
+    tls: ThreadedAssociationServer | None
+
+    @property
+    def all(self) -> list[ThreadedAssociationServer]:
+        """Those that there are."""
+        return [one for one in (self.plain, self.tls) if one is not None]
+
+
+def port_of(server: ThreadedAssociationServer | None) -> int:
+    """Where a server listens; 0 where there is none."""
+    return 0 if server is None else int(server.server_address[1])
+
+
+def start(door: Door, certificates: tls.Certificates | None = None) -> Servers:
+    """Open the ports and serve in the background; Misconfigured when one is taken, and then none is open."""
+    settings = door.settings
+    ae = _application(door)
+    plain = secure = None
+    if not settings.tls.only:
+        plain = _open(ae, door, "node", settings.node.port)
+    if certificates is not None:
+        try:
+            secure = _open(ae, door, "tls", settings.tls.port, server_class=tls.TlsServer, certificates=certificates,
+                           limits=settings.limits)  # fmt: skip
+        except Misconfigured:
+            if plain is not None:
+                plain.server_close()
+            raise
+    servers = Servers(plain=plain, tls=secure)
+    for server in servers.all:
+        threading.Thread(target=server.serve_forever, name="dimse-accept", daemon=True).start()
+    return servers
+
+
+def _open(ae: AE, door: Door, key: str, port: int, **kind: Any) -> ThreadedAssociationServer:
+    host = door.settings.node.host
+    replaced = door.settings.listener.data_path == "replaced"
+    try:
+        server = ae.make_server(
+            (host, port),
+            request_handler=data_path.request_handler(door) if replaced else RequestHandler,
+            evt_handlers=_handlers(door, replaced=replaced),
+            **({"server_class": ThreadedAssociationServer} | kind),
+        )
+    except OSError as error:
+        raise Misconfigured(
+            f"{key}.port: cannot listen on {host}:{port} ({error.strerror}); is another Cauda running?"
+        ) from error
+    if not isinstance(server, ThreadedAssociationServer):
+        raise TypeError("pynetdicom returned no threaded server")
+    return server
+
+
+def _application(door: Door) -> AE:
     settings = door.settings
     ae = AE(settings.node.aet)
     ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
@@ -51,44 +110,40 @@ def start(door: Door) -> ThreadedAssociationServer:
     ae.add_supported_context(_VERIFICATION)
     for context in AllStoragePresentationContexts:
         ae.add_supported_context(str(context.abstract_syntax), _TRANSFER_SYNTAXES)
-    replaced = settings.listener.data_path == "replaced"
-    server = ae.make_server(
-        (settings.node.host, settings.node.port),
-        server_class=ThreadedAssociationServer,
-        request_handler=data_path.request_handler(door) if replaced else RequestHandler,
-        evt_handlers=[
-            (evt.EVT_CONN_OPEN, _connected),
-            (evt.EVT_DATA_RECV, _quick_ack),
-            (evt.EVT_REQUESTED, _requested, [door]),
-            (evt.EVT_REJECTED, _rejected, [door]),
-            (evt.EVT_ESTABLISHED, _established, [door]),
-            *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
-            (evt.EVT_ACSE_RECV, _release_asked, [door]),
-            (evt.EVT_ABORTED, _ended, [door, "aborted"]),
-            (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
-            (evt.EVT_C_ECHO, _echo),
-            (evt.EVT_C_STORE, _store, [door]),
-        ],
-    )
-    if not isinstance(server, ThreadedAssociationServer):
-        raise TypeError("pynetdicom returned no threaded server")
-    threading.Thread(target=server.serve_forever, name="dimse-accept", daemon=True).start()
-    return server
+    return ae
 
 
-def drain(server: ThreadedAssociationServer, within_s: float) -> None:
+def _handlers(door: Door, *, replaced: bool) -> list[Any]:
+    return [
+        (evt.EVT_CONN_OPEN, _connected),
+        (evt.EVT_DATA_RECV, _quick_ack),
+        (evt.EVT_REQUESTED, _requested, [door]),
+        (evt.EVT_REJECTED, _rejected, [door]),
+        (evt.EVT_ESTABLISHED, _established, [door]),
+        *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
+        (evt.EVT_ACSE_RECV, _release_asked, [door]),
+        (evt.EVT_ABORTED, _ended, [door, "aborted"]),
+        (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
+        (evt.EVT_C_ECHO, _echo),
+        (evt.EVT_C_STORE, _store, [door]),
+    ]
+
+
+def drain(servers: Servers, within_s: float) -> None:
     """Stop accepting, let open associations finish, then abort what is left.
 
     The socket is closed by us: after ``AE.shutdown()`` the port was seen to accept still.
     """
-    socketserver.BaseServer.shutdown(server)  # pynetdicom's own would abort the associations at once
-    if server.socket is not None:
-        server.socket.close()
+    for server in servers.all:
+        socketserver.BaseServer.shutdown(server)  # pynetdicom's own would abort the associations at once
+        if server.socket is not None:
+            server.socket.close()
     deadline = time.monotonic() + within_s
-    while server.active_associations and time.monotonic() < deadline:
+    while any(server.active_associations for server in servers.all) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for association in server.active_associations:
-        association.abort()
+    for server in servers.all:
+        for association in server.active_associations:
+            association.abort()
 
 
 def _socket(event: Any) -> socket.socket | None:
@@ -118,8 +173,10 @@ def _peer(event: Any) -> tuple[str, str, str]:
     return str(primitive.calling_ae_title).strip(), str(primitive.called_ae_title).strip(), str(requestor.address)
 
 
-def allowed(peers: tuple[Peer, ...], aet: str, address: str) -> bool:
-    """Whether the allow-list lets this AE title in from this address."""
+def allowed(peers: tuple[Peer, ...], aet: str, address: str, *, anywhere: bool = False) -> bool:
+    """Whether the allow-list lets this AE title in from this address; ``anywhere``: from whichever address."""
+    if anywhere:
+        return any(peer.aet in {"*", aet} for peer in peers)
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -133,7 +190,8 @@ def allowed(peers: tuple[Peer, ...], aet: str, address: str) -> bool:
 
 def _requested(event: Any, door: Door) -> None:
     calling, _, address = _peer(event)
-    if not allowed(door.settings.peers, calling, address):
+    anywhere = door.settings.tls.in_place_of_network and tls.shown(_socket(event))
+    if not allowed(door.settings.peers, calling, address, anywhere=anywhere):
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
         return
     with door.lock:

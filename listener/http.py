@@ -6,6 +6,7 @@ import html
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Sequence
 
 import uvicorn
@@ -24,12 +25,15 @@ from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Completeness, Settings, is_loopback
 from cauda.core.spool import Spool
 from cauda.listener import completeness
+from cauda.listener.tls import Certificates
 
 DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
 _LISTED = 200
 
 
-def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
+def application(
+    settings: Settings, ledger: Ledger, store: Spool, certificates: Certificates | None = None
+) -> Starlette:
     """The ASGI application."""
     destinations = [one.name for one in settings.destinations]
 
@@ -38,9 +42,12 @@ def application(settings: Settings, ledger: Ledger, store: Spool) -> Starlette:
 
     async def readyz(_request: Request) -> Response:
         problems = await run_in_threadpool(not_ready, ledger, store, destinations)
-        return JSONResponse({"ready": not problems, "reasons": problems}, 503 if problems else 200)
+        notes = await run_in_threadpool(certificates.troubles, time.time()) if certificates else []
+        return JSONResponse({"ready": not problems, "reasons": problems, "notes": notes}, 503 if problems else 200)
 
     async def scrape(_request: Request) -> Response:
+        if certificates is not None:
+            await run_in_threadpool(certificates.troubles, time.time())  # sets its gauge
         await run_in_threadpool(_gauge, ledger, store)
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 

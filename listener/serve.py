@@ -5,10 +5,9 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from pynetdicom.transport import ThreadedAssociationServer
 
 from cauda.core import doorbell, intake, ledger, liveness, log, processes, spool
 from cauda.core.errors import Misconfigured, Unavailable
@@ -18,6 +17,7 @@ from cauda.core.settings import Settings
 from cauda.listener import completeness, dimse, http, landing
 from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
+from cauda.listener.tls import Certificates
 
 _TICK_S = 0.5
 _SEEN_EVERY_S = 5.0
@@ -27,10 +27,11 @@ _SWITCH_S = 0.0005  # a thread that answers a sender gets the interpreter sooner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where the doors really are; settings may say 0 for any free port."""
+    """Where the doors really are (settings may say 0 for any free port); 0 where there is none."""
 
     dimse: int
     http: int
+    tls: int = 0
 
 
 def run(
@@ -51,9 +52,10 @@ def run(
     arrivals = spool.open_arrivals(store, secrets.token_hex(8))
     filer = Filer(book, store, token)
     door = landing.Door(settings, store, arrivals.folder, filer.tell)
-    pages = _bound_http(settings, book, store)
+    certificates = Certificates(settings.tls) if settings.tls.certificate else None
+    pages = _bound_http(settings, book, store, certificates)
     try:
-        server = _bound_dimse(door)
+        servers = dimse.start(door, certificates)
     except Misconfigured:
         pages.stop()
         raise
@@ -61,14 +63,16 @@ def run(
     filer.start()
     pages.start()
     asker.start()
-    ports = Ports(dimse=int(server.server_address[1]), http=pages.port)
-    log.get("listener").info("listening", aet=settings.node.aet, dimse_port=ports.dimse, http_port=ports.http)
+    ports = Ports(dimse=dimse.port_of(servers.plain), http=pages.port, tls=dimse.port_of(servers.tls))
+    log.get("listener").info(
+        "listening", aet=settings.node.aet, dimse_port=ports.dimse, tls_port=ports.tls, http_port=ports.http
+    )
     if on_ready is not None:
         on_ready(ports)
     try:
-        _tick_until(stop, settings, book, store, arrivals, fingerprint, token)
+        _tick_until(stop, settings, book, store, arrivals, fingerprint, token, certificates)
     finally:
-        dimse.drain(server, settings.limits.drain_s)
+        dimse.drain(servers, settings.limits.drain_s)
         filer.finish()
         asker.finish()
         pages.stop()
@@ -92,21 +96,13 @@ def _opened(settings: Settings, stop: threading.Event) -> Ledger | None:
             return book
 
 
-def _bound_http(settings: Settings, book: Ledger, store: spool.Spool) -> http.Server:
-    app = http.application(settings, book, store)
+def _bound_http(settings: Settings, book: Ledger, store: spool.Spool, certificates: Certificates | None) -> http.Server:
+    app = http.application(settings, book, store, certificates)
     try:
         return http.Server(app, settings.http.host, settings.http.port)
     except OSError as error:
         where = f"{settings.http.host}:{settings.http.port}"
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
-
-
-def _bound_dimse(door: landing.Door) -> ThreadedAssociationServer:
-    try:
-        return dimse.start(door)
-    except OSError as error:
-        where = f"{door.settings.node.host}:{door.settings.node.port}"
-        raise Misconfigured(f"node: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
 
 
 def _tick_until(
@@ -117,6 +113,7 @@ def _tick_until(
     arrivals: spool.Arrivals,
     fingerprint: Fingerprint,
     token: str,
+    certificates: Certificates | None,
 ) -> None:
     broker = settings.broker
     bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent
@@ -126,6 +123,8 @@ def _tick_until(
     until_seen = 0.0
     while not stop.is_set():
         try:
+            if certificates is not None:
+                certificates.warn(time.time())
             if until_seen <= 0:
                 _say_seen(book, token)
                 until_seen = _SEEN_EVERY_S  # before adopting: what cannot be adopted now must not stop the rest
