@@ -178,13 +178,16 @@ def renew(ledger: Ledger, claim: Claim, *, lease_s: float) -> bool:
         return bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount) and held is None
 
 
-def accepted(ledger: Ledger, claim: Claim, *, words: str = "") -> bool:
-    """The archive said success; closes the destination's breaker."""
+def accepted(ledger: Ledger, claim: Claim, *, words: str = "", confirm_in_s: float | None = None) -> bool:
+    """The archive said success; closes the destination's breaker. ``commitments`` goes on after ``confirm_in_s``."""
     with ledger.write() as conn:
         changed = _finish(ledger, conn, claim, DeliveryState.ACCEPTED, None, words)
         if changed:
+            confirm_at = None if confirm_in_s is None else ledger.now() + confirm_in_s
             conn.execute(
-                update(schema.delivery).where(schema.delivery.c.id == claim.id).values(accepted_at=ledger.now())
+                update(schema.delivery)
+                .where(schema.delivery.c.id == claim.id)
+                .values(accepted_at=ledger.now(), confirm_at=confirm_at)
             )
             _answered(ledger, conn, claim.destination)
         return changed

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     EXAM_DENIED = "exam_denied"
     UNDER_18 = "under_18"
     INTERVENTIONAL = "interventional"
+    TOO_OLD = "too_old"
     # A level is not graded.
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
@@ -147,6 +148,8 @@ class Reason(StrEnum):
     PHANTOM_NOT_LIVE = "phantom_not_live"
     TOO_LATE = "too_late"
     SUPERSEDED = "superseded"
+    RETRACTED = "retracted"
+    NOT_CONFIRMED = "not_confirmed"
     # Something of ours or of the world broke.
     BUG = "bug"
     WORKER_DIED = "worker_died"
@@ -181,6 +184,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.EXAM_DENIED: "exam type not graded at this site",
     Reason.UNDER_18: "patient under 18",
     Reason.INTERVENTIONAL: "interventional exam",
+    Reason.TOO_OLD: "older than this site grades",
     Reason.SACRUM_NOT_SHOWN: "sacrum not shown",
     Reason.TRANSITIONAL: "transitional segment suspected",
     Reason.SIXTH_SEGMENT: "sixth lumbar-type segment suspected",

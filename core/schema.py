@@ -55,10 +55,11 @@ class RevisionState(StrEnum):
 
 
 class RevisionKind(StrEnum):
-    """Whether the images are graded, or earlier findings reissued with corrected demographics."""
+    """Images are graded, earlier findings reissued with corrected demographics, or earlier results taken back."""
 
     GRADE = "grade"
     REISSUE = "reissue"
+    RETRACT = "retract"
 
 
 class DeliveryState(StrEnum):
@@ -194,6 +195,8 @@ revision = Table(
     Column("reason", String(32)),  # Reason
     Column("reason_text", String(4096)),  # for FAILED, the stack
     Column("report", JSON),  # report.json
+    Column("by_operator", Boolean, nullable=False, server_default="0"),  # asked for by a person: its age is no matter
+    Column("retraction", String(32)),  # why earlier results are taken back, of a revision of kind retract
     UniqueConstraint("study_uid", "number"),
     Index("ix_revision_state", "state", "not_before"),
 )
@@ -211,7 +214,7 @@ result = Table(
     Column("id", _Id, primary_key=True),
     Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
     Column("study_uid", String(64), nullable=False),
-    Column("kind", String(8), nullable=False),  # sr | sc | ko
+    Column("kind", String(8), nullable=False),  # sr | sc | ko | warning
     Column("sop_class_uid", String(64), nullable=False),
     Column("sop_uid", String(64), nullable=False, unique=True),
     Column("series_uid", String(64), nullable=False),
@@ -238,10 +241,15 @@ delivery = Table(
     Column("sent_at", Double),
     Column("accepted_at", Double),
     Column("committed_at", Double),
+    Column("released_at", Double),  # an operator let it go, however old it is
+    Column("confirm_at", Double),  # when the archive is asked next whether it has it; null when it is not
+    Column("confirmed_by", String(16)),  # commitment | read_back
     Column("transaction_uid", String(64)),
     Column("reason", String(32)),
     Column("reason_text", String(512)),  # the archive's own words
     UniqueConstraint("result_id", "destination"),
+    Index("ix_delivery_confirm_at", "state", "confirm_at"),
+    Index("ix_delivery_transaction_uid", "transaction_uid"),
     Index("ix_delivery_state", "state", "not_before"),
     Index("ix_delivery_study", "study_uid", "destination"),
 )
@@ -254,6 +262,9 @@ destination = Table(
     Column("open_until", Double, nullable=False, server_default="0"),  # circuit breaker: nothing is sent before
     Column("ok_at", Double),
     Column("reason_text", String(512)),
+    Column("negotiated_at", Double),  # when it last said what it takes
+    Column("sop_classes", JSON(none_as_null=True)),  # of ours, those that it takes
+    Column("can_find", Boolean),
 )
 
 tracking = Table(
