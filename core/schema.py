@@ -77,6 +77,23 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
 
 
+class PeerRule(StrEnum):
+    """What a row of `peer` says of a caller."""
+
+    ALLOW = "allow"
+    FORBID = "forbid"  # goes before what allows, the configuration's too
+    LEARN = "learn"  # until a time, who calls from there is let in and gets a row of its own
+
+
+class CommitmentState(StrEnum):
+    """A commitment that somebody asked of us: asked -> decided -> told, or an end without being told."""
+
+    ASKED = "asked"
+    DECIDED = "decided"
+    TOLD = "told"
+    GIVEN_UP = "given_up"
+
+
 process = Table(
     "process",
     metadata,
@@ -298,4 +315,35 @@ refused_peer = Table(
     Column("why", String(32), nullable=False),  # Reason
     Column("count", Integer, nullable=False),
     Column("last_at", Double, nullable=False),
+)
+
+peer = Table(  # beside those of the configuration
+    "peer",
+    metadata,
+    Column("aet", String(16), primary_key=True),  # * for any
+    Column("network", String(64), primary_key=True),
+    Column("rule", String(8), nullable=False),  # PeerRule
+    Column("learned", Boolean, nullable=False),  # by the listener, not by an operator
+    Column("since", Double, nullable=False),
+    Column("until", Double),  # of learn
+)
+
+commitment_request = Table(
+    "commitment_request",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("transaction_uid", String(64), nullable=False),
+    Column("asker", String(16), nullable=False),  # its AE title
+    Column("state", String(16), nullable=False),  # CommitmentState
+    Column("instances", JSON, nullable=False),  # [SOP Class UID, SOP Instance UID], as asked
+    Column("failed", JSON(none_as_null=True)),  # SOP Instance UID -> failure reason, once decided
+    Column("listener", String(128), nullable=False),  # process.token of who works on it
+    Column("lease_until", Double, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Double, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("answered_at", Double),
+    Column("problem", String(128)),  # why the asker has not been told yet
+    UniqueConstraint("asker", "transaction_uid"),
+    Index("ix_commitment_request_state", "state", "not_before"),
 )

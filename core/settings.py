@@ -99,7 +99,7 @@ class Http(_Section):
 class Peer(_Section):
     """Who may open an association: an AE title (`*` for any) from a network."""
 
-    aet: str = "*"
+    aet: AeTitle = "*"
     network: Network
 
 

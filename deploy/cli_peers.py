@@ -1,43 +1,123 @@
-"""`cauda peers`: who may send, and who was turned away."""
+"""`cauda peers`: who may send, who was turned away, and what an operator says of either while the node runs."""
 
 from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy import select
 
-from cauda.core import schema
+from cauda.core import peers, schema
+from cauda.core.domain import Json, Reason
+from cauda.core.peers import Entry
+from cauda.core.schema import PeerRule
+from cauda.core.settings import Settings
 from cauda.deploy import output, views
 from cauda.deploy.options import Options, common
 
 app = typer.Typer(no_args_is_help=True, help="Who may send, and who was turned away.")
 
+Caller = Annotated[str, typer.Argument(metavar="[AET@]NETWORK", help="CT1@10.1.0.7, or 10.1.0.0/16 for any AE title.")]
+
 
 @app.command("list")
 @common
 def list_(options: Options, *, as_json: output.AsJson = False) -> None:
-    """Who may send, and who was turned away, with the line of configuration that would let them in."""
+    """Who may send, and who was turned away, with what would let them in."""
     settings = options.settings()
-    table = schema.refused_peer
-    with views.open_existing(settings).read() as conn:
-        refused = [
-            {
-                "aet": row.aet,
-                "address": row.address,
-                "reason": row.why,
-                "count": row.count,
-                "last_at": views.moment(row.last_at),
-                "allow": f'peers = [{{ aet = "{row.aet}", network = "{row.address}" }}]',
-            }
-            for row in conn.execute(select(table).order_by(table.c.last_at.desc()))
-        ]
-    allowed = [{"aet": peer.aet, "network": peer.network} for peer in settings.peers]
+    opened = views.open_existing(settings)
+    with opened.read() as conn:
+        said = peers.entries(opened, conn)
+        table = schema.refused_peer
+        refused = [_refused(settings, row) for row in conn.execute(select(table).order_by(table.c.last_at.desc()))]
+    allowed = [
+        *({"aet": peer.aet, "network": peer.network, "by": "configuration"} for peer in settings.peers),
+        *(_allowed(one) for one in said if one.rule is not PeerRule.FORBID),
+    ]
+    forbidden = [{"aet": one.aet, "network": str(one.network)} for one in said if one.rule is PeerRule.FORBID]
     if as_json:
-        output.show_json({"allowed": allowed, "refused": refused})
+        output.show_json({"allowed": allowed, "forbidden": forbidden, "refused": refused})
         return
-    output.show_table(allowed, {"aet": "ALLOWED", "network": "FROM"})
+    output.show_table(allowed, {"aet": "ALLOWED", "network": "FROM", "by": "BY"})
+    if forbidden:
+        output.say("")
+        output.show_table(forbidden, {"aet": "FORBIDDEN", "network": "FROM"})
     if refused:
         output.say("")
         output.show_table(
             refused, {"aet": "TURNED AWAY", "address": "FROM", "reason": "WHY", "count": "TIMES", "last_at": "LAST",
                       "allow": "TO LET IT IN"},
         )  # fmt: skip
+
+
+def _allowed(one: Entry) -> Json:
+    by = "learned" if one.learned else "operator"
+    if one.left_s is not None:
+        by = f"learning, {max(1, round(one.left_s / 60))} min left"
+    return {"aet": one.aet, "network": str(one.network), "by": by}
+
+
+def _refused(settings: Settings, row: Any) -> Json:
+    mend = f"cauda peers allow {shlex.quote(f'{row.aet}@{row.address}')}"  # a stranger chose these words
+    if row.why == Reason.CALLED_AE_UNKNOWN:
+        mend = f"there: let it call {settings.node.aet}"
+    return {
+        "aet": row.aet,
+        "address": row.address,
+        "reason": row.why,
+        "count": row.count,
+        "last_at": views.moment(row.last_at),
+        "allow": mend,
+    }
+
+
+@app.command()
+@common
+def allow(options: Options, caller: Caller) -> None:
+    """Let a caller in, from the next second on and for good; no restart."""
+    _say(options, PeerRule.ALLOW, caller)
+
+
+@app.command()
+@common
+def forbid(options: Options, caller: Caller) -> None:
+    """Turn a caller away, also one that the configuration allows."""
+    _say(options, PeerRule.FORBID, caller)
+
+
+@app.command()
+@common
+def learn(
+    options: Options,
+    caller: Caller,
+    *,
+    minutes: Annotated[float, typer.Option("--for", min=1, max=10_080, metavar="MINUTES", help="How long.")] = 60,
+) -> None:
+    """Let in and enter in the list whoever calls from a network, until the time is over; `remove` ends it sooner.
+
+    Then only those may call who are on the list. Look at it with `peers list`, and `remove` who should not be there.
+    """
+    _say(options, PeerRule.LEARN, caller, for_s=minutes * 60)
+
+
+@app.command()
+@common
+def remove(options: Options, caller: Caller) -> None:
+    """Take back what `allow`, `forbid` or `learn` said; what the configuration says stays."""
+    aet, network = peers.parse(caller)
+    opened = views.open_existing(options.settings())
+    with opened.write() as conn:
+        there = peers.remove(opened, conn, aet, network)
+    if not there:
+        output.complain(f"{aet}@{network} is not on the list beside the configuration; see `cauda peers list`")
+        raise typer.Exit(output.NO)
+    output.say(f"{aet}@{network}: removed")
+
+
+def _say(options: Options, rule: PeerRule, caller: str, *, for_s: float | None = None) -> None:
+    aet, network = peers.parse(caller)
+    opened = views.open_existing(options.settings())
+    with opened.write() as conn:
+        peers.enter(opened, conn, rule, aet, network, for_s=for_s)
+    output.say(f"{aet}@{network}: {rule}{'' if for_s is None else f' for {for_s / 60:g} min'}")

@@ -6,7 +6,6 @@ bring its bytes there: pynetdicom's own, and the one in `data_path`.
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 import socketserver
@@ -23,9 +22,9 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from cauda.core import log, metrics, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
-from cauda.core.settings import Peer
+from cauda.core.peers import Verdict
 from cauda.listener import data_path, tls
-from cauda.listener.filer import Ended, Opened, Refused
+from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin
 
@@ -118,7 +117,7 @@ def _handlers(door: Door, *, replaced: bool) -> list[Any]:
         (evt.EVT_CONN_OPEN, _connected),
         (evt.EVT_DATA_RECV, _quick_ack),
         (evt.EVT_REQUESTED, _requested, [door]),
-        (evt.EVT_REJECTED, _rejected, [door]),
+        (evt.EVT_REJECTED, _rejected),
         (evt.EVT_ESTABLISHED, _established, [door]),
         *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
         (evt.EVT_ACSE_RECV, _release_asked, [door]),
@@ -173,31 +172,27 @@ def _peer(event: Any) -> tuple[str, str, str]:
     return str(primitive.calling_ae_title).strip(), str(primitive.called_ae_title).strip(), str(requestor.address)
 
 
-def allowed(peers: tuple[Peer, ...], aet: str, address: str, *, anywhere: bool = False) -> bool:
-    """Whether the allow-list lets this AE title in from this address; ``anywhere``: from whichever address."""
-    if anywhere:
-        return any(peer.aet in {"*", aet} for peer in peers)
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(
-        peer.aet in {"*", aet} and ip in ipaddress.ip_network(peer.network, strict=False) for peer in peers
-    )  # fmt: skip
-
-
 def _requested(event: Any, door: Door) -> None:
-    calling, _, address = _peer(event)
+    """Everything that can be wrong with a caller, in one place: who is turned away is told once, with one reason."""
+    calling, called, address = _peer(event)
+    limits = door.settings.limits
     anywhere = door.settings.tls.in_place_of_network and tls.shown(_socket(event))
-    if not allowed(door.settings.peers, calling, address, anywhere=anywhere):
+    verdict = door.guests.verdict(calling, address, anywhere=anywhere)
+    if verdict is Verdict.OUT:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
-        return
-    with door.lock:
-        open_here = sum(1 for s in door.sessions.values() if s.origin.address == address and not s.ended)
-    if open_here >= door.settings.limits.max_associations_per_peer:
+    elif called != door.settings.node.aet:
+        _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
+    elif _open_of(door, calling, address, anywhere=anywhere) >= limits.max_associations_per_peer:
         _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
+    elif verdict is Verdict.LEARN:
+        door.tell(Learned(aet=calling, address=address))
+
+
+def _open_of(door: Door, calling: str, address: str, *, anywhere: bool) -> int:
+    """How many associations a caller has; all those behind one address, unless that is a load balancer's."""
+    with door.lock:
+        origins = [session.origin for session in door.sessions.values() if not session.ended]
+    return sum(one.calling_aet == calling if anywhere else one.address == address for one in origins)
 
 
 def _refuse(event: Any, door: Door, reason: Reason | None, answer: tuple[int, int, int]) -> None:
@@ -209,12 +204,11 @@ def _refuse(event: Any, door: Door, reason: Reason | None, answer: tuple[int, in
         door.tell(Refused(aet=calling, address=address, reason=reason))
 
 
-def _rejected(event: Any, door: Door) -> None:
+def _rejected(event: Any) -> None:
+    """Turned away by us in `_requested`, or by pynetdicom: too many associations in all."""
     calling, called, address = _peer(event)
     log.get("dimse").warning("association_rejected", calling_aet=calling, called_aet=called, address=address)
     metrics.associations.labels("rejected").inc()
-    if called != door.settings.node.aet:
-        door.tell(Refused(aet=calling, address=address, reason=Reason.CALLED_AE_UNKNOWN))
 
 
 def _established(event: Any, door: Door) -> None:

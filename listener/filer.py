@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import compare, headers, intake, log, metrics, schema, spool, stack
+from cauda.core import compare, headers, intake, log, metrics, peers, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.intake import Filed, Outcome
@@ -63,7 +63,15 @@ class Refused:
     reason: Reason
 
 
-Told = Opened | Arrived | Ended | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """A peer was let in to be known from now on."""
+
+    aet: str
+    address: str
+
+
+Told = Opened | Arrived | Ended | Refused | Learned
 
 
 # OSError: a disk that is full or away; the object is not to blame.
@@ -252,7 +260,9 @@ def _enter(ledger: Ledger, conn: Connection, listener: str, one: Told, filed: Ma
         case Ended(association_id, how):
             intake.ended(ledger, conn, association_id, how)
         case Refused():
-            _count_refused(ledger, conn, one)
+            peers.refused(ledger, conn, one.aet, one.address, one.reason)
+        case Learned():
+            peers.learned(ledger, conn, one.aet, one.address)
         case Arrived(path) if path in filed:
             return intake.file_instance(ledger, conn, filed[path])
     return None
@@ -290,26 +300,6 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connec
         source=origin.calling_aet if origin else "unknown",
         same_picture=same,
     )
-
-
-def _count_refused(ledger: Ledger, conn: Connection, refused: Refused) -> None:
-    table = schema.refused_peer
-    changed = conn.execute(
-        update(table)
-        .where(table.c.aet == refused.aet[:16], table.c.address == refused.address[:64])
-        .values(count=table.c.count + 1, last_at=ledger.now(), why=refused.reason)
-    ).rowcount
-    if not changed:
-        with suppress(IntegrityError), conn.begin_nested():
-            conn.execute(
-                insert(table).values(
-                    aet=refused.aet[:16],
-                    address=refused.address[:64],
-                    why=refused.reason,
-                    count=1,
-                    last_at=ledger.now(),
-                )
-            )
 
 
 def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:

@@ -20,6 +20,7 @@ from cauda.core.errors import Rejected, answer_for, error_comment
 from cauda.core.settings import Settings
 from cauda.listener import head
 from cauda.listener.filer import Arrived, Told
+from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
 
 _ROOM_EVERY_BYTES = 1 << 24  # how much of a large object may come before free space is looked at again
@@ -45,6 +46,7 @@ class Door:
     spool: spool.Spool
     arrivals: Path
     tell: Callable[[Told], None]
+    guests: Guests
     sessions: dict[int, Session] = field(default_factory=dict)  # by id(association)
     lock: threading.Lock = field(default_factory=threading.Lock)
     counter: itertools.count[int] = field(default_factory=itertools.count)

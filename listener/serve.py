@@ -17,6 +17,7 @@ from cauda.core.settings import Settings
 from cauda.listener import completeness, dimse, http, landing
 from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
+from cauda.listener.guests import Guests
 from cauda.listener.tls import Certificates
 
 _TICK_S = 0.5
@@ -51,7 +52,9 @@ def run(
     token = liveness.token("listener")
     arrivals = spool.open_arrivals(store, secrets.token_hex(8))
     filer = Filer(book, store, token)
-    door = landing.Door(settings, store, arrivals.folder, filer.tell)
+    guests = Guests(settings.peers)
+    guests.refresh(book)
+    door = landing.Door(settings, store, arrivals.folder, filer.tell, guests)
     certificates = Certificates(settings.tls) if settings.tls.certificate else None
     pages = _bound_http(settings, book, store, certificates)
     try:
@@ -70,7 +73,7 @@ def run(
     if on_ready is not None:
         on_ready(ports)
     try:
-        _tick_until(stop, settings, book, store, arrivals, fingerprint, token, certificates)
+        _tick_until(stop, settings, book, store, arrivals, fingerprint, token, _beside(book, guests, certificates))
     finally:
         dimse.drain(servers, settings.limits.drain_s)
         filer.finish()
@@ -105,6 +108,17 @@ def _bound_http(settings: Settings, book: Ledger, store: spool.Spool, certificat
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
 
 
+def _beside(book: Ledger, guests: Guests, certificates: Certificates | None) -> Callable[[], None]:
+    """What the doors themselves want looked at in each tick."""
+
+    def look() -> None:
+        if certificates is not None:
+            certificates.warn(time.time())
+        guests.refresh(book)
+
+    return look
+
+
 def _tick_until(
     stop: threading.Event,
     settings: Settings,
@@ -113,7 +127,7 @@ def _tick_until(
     arrivals: spool.Arrivals,
     fingerprint: Fingerprint,
     token: str,
-    certificates: Certificates | None,
+    beside: Callable[[], None],
 ) -> None:
     broker = settings.broker
     bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent
@@ -123,8 +137,7 @@ def _tick_until(
     until_seen = 0.0
     while not stop.is_set():
         try:
-            if certificates is not None:
-                certificates.warn(time.time())
+            beside()
             if until_seen <= 0:
                 _say_seen(book, token)
                 until_seen = _SEEN_EVERY_S  # before adopting: what cannot be adopted now must not stop the rest

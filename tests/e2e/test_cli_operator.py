@@ -159,7 +159,7 @@ def test_who_was_turned_away_is_shown_with_the_line_that_lets_it_in(data: Path) 
             )
         )
     peers = shown("peers", "list", "--data", data)
-    assert peers["refused"][0]["allow"] == 'peers = [{ aet = "NEWCT", network = "10.1.2.3" }]'
+    assert peers["refused"][0]["allow"] == "cauda peers allow NEWCT@10.1.2.3"
     assert {one["network"] for one in peers["allowed"]} == {"127.0.0.0/8", "::1/128"}
 
 

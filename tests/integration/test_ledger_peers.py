@@ -1,0 +1,65 @@
+"""The list of callers in the ledger, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from ledgers import House
+
+from cauda.core import peers, schema
+from cauda.core.domain import Reason
+from cauda.core.schema import PeerRule
+
+pytestmark = pytest.mark.peers
+
+
+def said(house: House) -> list[tuple[str, str, str]]:
+    with house.ledger.read() as conn:
+        return [(one.rule, one.aet, str(one.network)) for one in peers.entries(house.ledger, conn)]
+
+
+def test_the_last_word_about_a_caller_holds_and_can_be_taken_back(house: House) -> None:
+    with house.ledger.write() as conn:
+        peers.enter(house.ledger, conn, PeerRule.ALLOW, "CT1", "10.1.0.7/32")
+        peers.enter(house.ledger, conn, PeerRule.FORBID, "CT1", "10.1.0.7/32")
+    assert said(house) == [("forbid", "CT1", "10.1.0.7/32")]
+    with house.ledger.write() as conn:
+        assert peers.remove(house.ledger, conn, "CT1", "10.1.0.7/32")
+        assert not peers.remove(house.ledger, conn, "CT1", "10.1.0.7/32")
+    assert said(house) == []
+    assert [one.kind for one in house.rows(schema.event)] == ["peer_allow", "peer_forbid", "peer_removed"]
+
+
+def test_learning_ends_by_itself_and_what_was_learned_stays(house: House) -> None:
+    with house.ledger.write() as conn:
+        peers.enter(house.ledger, conn, PeerRule.LEARN, "*", "10.1.0.0/16", for_s=60)
+        peers.learned(house.ledger, conn, "CT1", "::ffff:10.1.0.7")
+        peers.learned(house.ledger, conn, "CT1", "10.1.0.7")  # the same again
+    house.time.passes(61)
+    assert said(house) == [("allow", "CT1", "10.1.0.7/32")]
+
+
+def test_who_tries_title_after_title_fills_no_list(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MOST_LEARNED", 3)
+    monkeypatch.setattr(peers, "MOST_REFUSED", 3)
+    for number in range(6):
+        house.time.passes(1)
+        with house.ledger.write() as conn:
+            peers.learned(house.ledger, conn, f"CT{number}", "10.1.0.7")
+            peers.refused(house.ledger, conn, f"CT{number}", "10.1.0.7", Reason.CALLING_AE_NOT_ALLOWED)
+    assert [aet for _, aet, _ in said(house)] == ["CT0", "CT1", "CT2"]
+    assert [one.aet for one in house.rows(schema.refused_peer)] == ["CT3", "CT4", "CT5"]
+
+
+def test_who_is_let_in_is_no_longer_among_those_turned_away(house: House) -> None:
+    with house.ledger.write() as conn:
+        peers.refused(house.ledger, conn, "CT1", "10.1.0.7", Reason.CALLING_AE_NOT_ALLOWED)
+        peers.refused(house.ledger, conn, "CT1", "10.1.0.8", Reason.CALLED_AE_UNKNOWN)
+        peers.refused(house.ledger, conn, "CT1", "10.9.0.8", Reason.CALLING_AE_NOT_ALLOWED)
+        peers.enter(house.ledger, conn, PeerRule.ALLOW, "*", "10.1.0.0/16")
+    assert [one.address for one in house.rows(schema.refused_peer)] == ["10.1.0.8", "10.9.0.8"]
+
+
+def test_a_title_that_plays_with_the_terminal_is_kept_without_its_tricks(house: House) -> None:
+    with house.ledger.write() as conn:
+        peers.refused(house.ledger, conn, "\x1b[2JCT1", "10.1.0.7", Reason.CALLING_AE_NOT_ALLOWED)
+    assert house.rows(schema.refused_peer)[0].aet == "?[2JCT1"

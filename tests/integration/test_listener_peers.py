@@ -1,0 +1,76 @@
+"""Who may call, changed while the listener runs: DCMTK calls, the command line is the operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from listener_house import House, association, listener
+from peers import HOST, echoscu, until
+from typer.testing import CliRunner
+
+from cauda.core import schema
+from cauda.core.domain import Reason
+from cauda.deploy.cli_peers import app
+
+pytestmark = pytest.mark.peers
+NOBODY = ({"aet": "NOBODY", "network": "10.9.8.7"},)
+
+
+def operator(house: House, *words: str) -> str:
+    done = CliRunner().invoke(app, [*words, "--data", str(house.data)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_an_operator_lets_a_caller_in_and_turns_it_away_again_without_a_restart(tmp_path: Path) -> None:
+    with listener(tmp_path / "data", peers=NOBODY) as house:
+        assert not echoscu(house.ports.dimse, calling="CT1")
+        until(lambda: house.rows(schema.refused_peer), what="the refused peer")
+        assert "cauda peers allow CT1@127.0.0.1" in operator(house, "list", "--json")
+        operator(house, "allow", f"CT1@{HOST}")
+        until(lambda: echoscu(house.ports.dimse, calling="CT1"), what="CT1 let in")
+        assert not echoscu(house.ports.dimse, calling="CT2")
+        operator(house, "forbid", f"CT1@{HOST}")
+        until(lambda: not echoscu(house.ports.dimse, calling="CT1"), what="CT1 turned away")
+
+
+def test_a_ban_goes_before_the_configuration_and_can_be_taken_back(tmp_path: Path) -> None:
+    with listener(tmp_path / "data") as house:
+        assert echoscu(house.ports.dimse, calling="CT1")
+        operator(house, "forbid", "127.0.0.0/8")
+        until(lambda: not echoscu(house.ports.dimse, calling="CT1"), what="everybody turned away")
+        operator(house, "remove", "127.0.0.0/8")
+        until(lambda: echoscu(house.ports.dimse, calling="CT1"), what="CT1 let in")
+
+
+def test_who_calls_while_the_list_is_learned_stays_on_it(tmp_path: Path) -> None:
+    with listener(tmp_path / "data", peers=NOBODY) as house:
+        operator(house, "learn", "127.0.0.0/8", "--for", "60")
+        until(lambda: echoscu(house.ports.dimse, calling="CT1"), what="CT1 let in")
+        until(lambda: len(house.rows(schema.peer)) == 2, what="CT1 entered")
+        assert "learning, 60 min left" in operator(house, "list")
+        operator(house, "remove", "127.0.0.0/8")  # learning is over
+        until(lambda: not echoscu(house.ports.dimse, calling="CT2"), what="a new one turned away")
+        assert echoscu(house.ports.dimse, calling="CT1")
+        assert house.row(schema.peer)["learned"]
+
+
+def test_a_caller_that_is_wrong_in_both_titles_is_listed_once_with_one_reason(tmp_path: Path) -> None:
+    with listener(tmp_path / "data", peers=NOBODY) as house:
+        assert not echoscu(house.ports.dimse, calling="CT1", called="SOMEBODY")
+        assert not echoscu(house.ports.dimse, calling="CT2")
+        until(lambda: len(house.rows(schema.refused_peer)) == 2, what="both listed")
+        assert {(one["aet"], one["why"], one["count"]) for one in house.rows(schema.refused_peer)} == {
+            ("CT1", Reason.CALLING_AE_NOT_ALLOWED, 1),
+            ("CT2", Reason.CALLING_AE_NOT_ALLOWED, 1),
+        }
+
+
+def test_a_caller_that_names_us_wrongly_is_told_and_the_list_says_what_to_change(tmp_path: Path) -> None:
+    with listener(tmp_path / "data") as house:
+        with association(house.ports.dimse, [("1.2.840.10008.1.1", "1.2.840.10008.1.2")], called="SOMEBODY") as opened:
+            assert opened.is_rejected
+            assert opened.acceptor.primitive.diagnostic == 0x07  # called AE title not recognised
+        until(lambda: house.rows(schema.refused_peer), what="the refused peer")
+        assert "let it call CAUDA" in operator(house, "list", "--json")
