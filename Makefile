@@ -63,7 +63,7 @@ bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes; 2 GB of disk)
 	nice $(BIN)/python tests/bench/growth.py
 
-models: install  ## train the starter bundle (two cores, within an hour; resumable)
+models: install  ## train the starter bundle (two cores that compute in bfloat16: an hour; resumable)
 	$(BIN)/python -m cauda.models.make
 
 second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)

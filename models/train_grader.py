@@ -17,12 +17,14 @@ from torch.nn import functional
 
 from cauda.core.domain import F32, F64, Level
 from cauda.models import backbones, graders
+from cauda.models.augment import varied
 from cauda.models.backbones import Backbone, TimmEmbedder, prepared
 from cauda.models.graders import LevelGraders
 from cauda.models.phantom.crops import Crops, crops
 
-STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=128)
+STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=96)
 _CHUNK = 25  # spines a process draws at a time
+_LOOKS = 2  # scanners that show each slice
 _GRADES = 3
 
 
@@ -30,7 +32,7 @@ _GRADES = 3
 class Plan:
     """How long and on what."""
 
-    epochs: int = 12
+    epochs: int = 8
     batch: int = 48
     rate: float = 2e-3
     seed: int = 1
@@ -64,11 +66,13 @@ def drawn(cache: Path, first: int, spines: int, *, processes: int, say: Callable
             )  # fmt: skip
             path.with_suffix(".part.npz").rename(path)
             if done % 8 == 0:
-                say(f"phantom crops: {done * _CHUNK * 5} drawn")
+                say(f"phantom crops: {done * _CHUNK * len(Level) * _LOOKS} drawn")
     found = [dict(np.load(cache / f"{s}.npz")) for s in starts]
     joined = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
+    pixels = joined.pop("pixels").astype(np.float32)
+    pixels /= np.float32(255)
     return Crops(
-        pixels=joined["pixels"].astype(np.float32) / np.float32(255),
+        pixels=pixels,
         levels=tuple(list(Level)[i] for i in joined["levels"]),
         rsna=joined["rsna"],
         csf_share=joined["share"],
@@ -77,7 +81,8 @@ def drawn(cache: Path, first: int, spines: int, *, processes: int, say: Callable
 
 
 def _draw(start: int) -> Crops:
-    return crops(start, _CHUNK)
+    torch.set_num_threads(1)  # arrays are small: two threads a process spend three times the processor on waiting
+    return crops(start, _CHUNK, looks=_LOOKS)
 
 
 def train(data: Crops, plan: Plan, checkpoint: Path, say: Callable[[str], None]) -> Trained:
@@ -116,7 +121,7 @@ def _network(
     Goes on from ``checkpoint`` when that is there, and leaves one every epoch.
     """
     torch.manual_seed(plan.seed)
-    net = backbones.create(STARTER_BACKBONE)
+    net = backbones.create(STARTER_BACKBONE).to(memory_format=torch.channels_last)
     head = nn.Linear(backbones.features(net), _GRADES + 1)
     both = nn.ModuleList([net, head])
     optimiser = torch.optim.AdamW(both.parameters(), lr=plan.rate, weight_decay=0.02)
@@ -163,8 +168,8 @@ def _epoch(
         for group in optimiser.param_groups:
             group["lr"] = rate
         chosen = order[number * plan.batch : (number + 1) * plan.batch]
-        x = prepared(_varied(torch.from_numpy(data.pixels[chosen]), draw), STARTER_BACKBONE)
-        out = head(functional.dropout(net(x), 0.2))
+        x = prepared(varied(torch.from_numpy(data.pixels[chosen]), draw), STARTER_BACKBONE)
+        out = head(functional.dropout(net(x.contiguous(memory_format=torch.channels_last)), 0.2))
         grade, share = torch.from_numpy(data.rsna[chosen]), torch.from_numpy(data.csf_share[chosen]).float()
         loss = functional.cross_entropy(out[:, :_GRADES], grade, weight=balance)
         loss = loss + 4 * functional.mse_loss(out[:, _GRADES], share)
@@ -173,16 +178,3 @@ def _epoch(
         optimiser.step()
         total += float(loss.detach())
     return total / max(batches, 1)
-
-
-def _varied(x: Tensor, draw: np.random.Generator) -> Tensor:
-    """Small shifts, mirror images, contrast and grain, fresh at each look."""
-    shift = [int(v) for v in draw.integers(-4, 5, 2)]
-    x = torch.roll(x, shift, dims=(1, 2))
-    if draw.random() < 0.5:
-        x = x.flip(2)
-    gamma = torch.from_numpy(np.exp(draw.normal(0, 0.15, (len(x), 1, 1))).astype(np.float32))
-    grain = torch.from_numpy(draw.uniform(0, 0.04, (len(x), 1, 1)).astype(np.float32))
-    if draw.random() < 0.3:
-        x = functional.avg_pool2d(x[:, None], 3, 1, 1)[:, 0]
-    return (x.clamp_min(0) ** gamma + grain * torch.randn_like(x)).clamp(0, 1)

@@ -32,6 +32,7 @@ from cauda.models.phantom.tissue import Tissue
 SPIDER_MM = 0.469  # pixel size of its T2 SPACE slices
 _SIZE = 224
 _AHEAD = 2  # batches drawn before they are wanted
+_BFLOAT16 = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001  no public way; emulated it is nine times as slow
 _COLOURS = 4  # background, vertebra, disc, canal
 _VERTEBRA, _DISC, _CANAL, SACRUM = (CLASSES.index(name) for name in ("vertebra", "disc", "canal", "sacrum"))
 UNKNOWN = -1  # background or sacrum
@@ -125,7 +126,7 @@ def train(slices: Sequence[Masked], plan: Plan, checkpoint: Path, say: Callable[
         for group in optimiser.param_groups:
             group["lr"] = rate
         net.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=_BFLOAT16):
             out = net(x.contiguous(memory_format=torch.channels_last))
         loss = _loss(out.float(), y, weight)
         optimiser.zero_grad()

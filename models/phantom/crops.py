@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cauda.core.domain import F32, F64, Level
-from cauda.models.phantom.grading import measure
+from cauda.models.phantom.grading import Measured, measure
 from cauda.models.phantom.imaging import Plane, Sequence, Spoil, section, shown, tissue_signal
 from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.spine import Spine
-from cauda.models.phantom.tissue import Tissue
+from cauda.models.phantom.tissue import Labels, Tissue
 
 _RIGHT_HANDED = np.array([1.0, 0.0, 0.0])  # crops show the patient's right on the left: columns run to the left side
 
@@ -29,50 +29,61 @@ class Crops:
     spine: NDArray[np.int64]  # (N,) whose it is: splits keep a spine together
 
 
-def crops(seed: int, spines: int, *, mm: float = 64.0, px: int = 128, balanced: bool = True) -> Crops:
-    """Five crops (one a level) of each of ``spines`` spines, seeds ``seed`` .. ``seed + spines - 1``."""
-    found = [(_crop(one, level, mm, px), level, n) for n in range(spines)
-             for one in (sample_spine(seed + n, balanced=balanced),) for level in Level]  # fmt: skip
+def crops(seed: int, spines: int, *, mm: float = 64.0, px: int = 128, balanced: bool = True, looks: int = 1) -> Crops:
+    """Five crops (one a level) of each of ``spines`` spines, seeds ``seed`` .. ``seed + spines - 1``.
+
+    Each slice is shown by ``looks`` scanners: what is the same in all of them is anatomy.
+    """
+    found = [(image, truth, level, n) for n in range(spines)
+             for one in (sample_spine(seed + n, balanced=balanced),) for level in Level
+             for images, truth in (_crops(one, level, mm, px, looks),) for image in images]  # fmt: skip
     return Crops(
-        pixels=np.stack([image for (image, _, _), _, _ in found]),
-        levels=tuple(level for _, level, _ in found),
-        rsna=np.array([grade for (_, grade, _), _, _ in found]),
-        csf_share=np.array([share for (_, _, share), _, _ in found]),
-        spine=np.array([seed + n for _, _, n in found]),
+        pixels=np.stack([image for image, *_ in found]),
+        levels=tuple(level for _, _, level, _ in found),
+        rsna=np.array([truth.rsna for _, truth, _, _ in found]),
+        csf_share=np.array([truth.csf_share for _, truth, _, _ in found]),
+        spine=np.array([seed + n for *_, n in found]),
     )
 
 
 def contrast(draw: np.random.Generator) -> F64:
-    """T2-weighted signal by label of some scanner that never was."""
+    """T2-weighted signal by label of some scanner that never was.
+
+    Wide on purpose: how bright fat, flavum and rootlets are beside CSF must not tell the grade (a sac of rootlets alone
+    lies anywhere between dark and nearly as bright as fat).
+    """
     sequence = Sequence(tr=float(draw.uniform(2500, 5500)), te=float(draw.uniform(75, 125)))
     signal = tissue_signal(sequence, float(draw.uniform(0, 0.9)))
-    signal = signal * np.exp(draw.normal(0, 0.16, len(Tissue)))
-    signal[[Tissue.FAT, Tissue.EPIDURAL_FAT]] *= draw.uniform(0.75, 1.2) if draw.random() < 0.85 else 0.2
-    signal[Tissue.ROOT] = signal[Tissue.CSF] * draw.uniform(0.22, 0.5)
-    signal[Tissue.CORD] = signal[Tissue.CSF] * draw.uniform(0.3, 0.55)
+    signal = signal * np.exp(draw.normal(0, draw.uniform(0.1, 0.4), len(Tissue)))
+    signal[[Tissue.FAT, Tissue.EPIDURAL_FAT]] *= draw.uniform(0.6, 1.3) if draw.random() < 0.8 else 0.2
+    signal[Tissue.ROOT] = signal[Tissue.CSF] * draw.uniform(0.2, 0.65)
+    signal[Tissue.CORD] = signal[Tissue.CSF] * draw.uniform(0.3, 0.6)
     return signal
 
 
-def _crop(spine: Spine, level: Level, mm: float, px: int) -> tuple[F32, int, float]:
+def _crops(spine: Spine, level: Level, mm: float, px: int, looks: int) -> tuple[list[F32], Measured]:
     draw = np.random.default_rng([spine.seed, list(Level).index(level)])
     plane = _plane(spine, level, mm, px, draw)
+    sheets = section(spine, plane)
+    truth = measure(sheets[len(sheets) // 2], plane.pixel_mm)
+    return [_look(spine, plane, sheets, draw) for _ in range(looks)], truth
+
+
+def _look(spine: Spine, plane: Plane, sheets: list[Labels], draw: np.random.Generator) -> F32:
     spoil = Spoil(
-        noise=float(draw.uniform(0.005, 0.06)),
-        blur_mm=float(draw.uniform(0.2, 0.75)),
+        noise=float(draw.uniform(0.005, 0.08)),
+        blur_mm=float(draw.uniform(0.2, 0.9)),
         bias=float(draw.uniform(0, 0.7)),
-        texture=float(draw.uniform(0.05, 0.25)),
+        texture=float(draw.uniform(0.02, 0.35)),
         coil_mm=float(draw.uniform(90, 500)),
         acquired=float(draw.uniform(0.6, 1.0)),
     )
-    sheets = section(spine, plane)
     image = shown(spine, plane, sheets, contrast(draw), draw, spoil)
-    found = measure(sheets[len(sheets) // 2], plane.pixel_mm)
-    image = image ** np.float32(np.exp(draw.normal(0, 0.12)))
+    image = image ** np.float32(np.exp(draw.normal(0, 0.2)))
     if draw.random() < 0.5:  # the canal is as good mirrored, and one-sided causes must not mean one side
         image = image[:, ::-1]
     low, high = np.percentile(image, (1.0, 99.5))
-    scaled = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
-    return np.ascontiguousarray(scaled, np.float32), found.rsna, found.csf_share
+    return np.ascontiguousarray(np.clip((image - low) / max(float(high - low), 1e-6), 0, 1), np.float32)
 
 
 def _plane(spine: Spine, level: Level, mm: float, px: int, draw: np.random.Generator) -> Plane:

@@ -70,5 +70,5 @@ def _data() -> Path:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(1)  # pictures are drawn two at a time, each too small to be shared out
     sys.exit(main())
