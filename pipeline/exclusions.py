@@ -114,9 +114,12 @@ def _study_exclusions(headers: Sequence[Dataset], denied: Sequence[str]) -> Iter
 
 
 def age_years(header: Dataset) -> float | None:
-    """The patient's age at the exam, from Patient's Age or from the dates; None when neither says."""
+    """The patient's age at the exam, from Patient's Age or from the dates; None when neither says.
+
+    No years is what scanners write where they know no age: an infant's is in days, weeks or months (PS3.5 6.2, AS).
+    """
     age = re.fullmatch(r"(\d{1,3})([DWMY])", text(header, "PatientAge").strip().upper())
-    if age:
+    if age and not (age[2] == "Y" and int(age[1]) == 0):
         return int(age[1]) / {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}[age[2]]
     born, done = text(header, "PatientBirthDate"), text(header, "StudyDate")
     if re.fullmatch(r"\d{8}", born) and re.fullmatch(r"\d{8}", done) and born > "18500101":

@@ -14,6 +14,7 @@ import pytest
 from listener_house import House, association, listener, store, with_meta
 from peers import HOST, echoscu, storescu, until
 from pydicom import Dataset
+from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from cauda.core import schema, spool
@@ -320,11 +321,32 @@ def test_the_storage_classes_of_a_lumbar_study_are_all_accepted(tmp_path: Path) 
         "1.2.840.10008.5.1.4.1.1.4.4", "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.4",
         "1.2.840.10008.5.1.4.1.1.88.22", "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.88.34",
         "1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.66",
+        "1.2.840.10008.5.1.4.1.1.4.2", "1.3.12.2.1107.5.9.1", "1.3.46.670589.11.0.0.12.2", "1.3.46.670589.11.0.0.12.4",
     ]  # fmt: skip
     syntaxes = ["1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90",
-                "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]  # fmt: skip
+                "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.203", "1.2.840.10008.1.2.4.50",
+                "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2",
+                "1.2.840.10008.1.2.1.99"]  # fmt: skip
     with listener(tmp_path / "data") as house:
         wanted = [(c, s) for c in classes for s in syntaxes]
         for start in range(0, len(wanted), 100):
             with association(house.ports.dimse, wanted[start : start + 100]) as opened:
                 assert not opened.rejected_contexts
+
+
+def test_an_object_whose_pixels_are_elsewhere_is_not_promised_to_be_kept(tmp_path: Path) -> None:
+    """JPIP: the data set holds a URL where its pixels should be."""
+    wanted = [(builders.MR_IMAGE, "1.2.840.10008.1.2.1"), (builders.SECONDARY_CAPTURE, "1.2.840.10008.1.2.4.94")]
+    with listener(tmp_path / "data") as house, association(house.ports.dimse, wanted) as opened:
+        assert [str(context.abstract_syntax) for context in opened.rejected_contexts] == [builders.SECONDARY_CAPTURE]
+
+
+def test_of_the_encodings_that_a_sender_offers_explicit_vr_is_taken(tmp_path: Path) -> None:
+    """Implicit VR would lose what private elements are."""
+    ae = AE("SCANNER")
+    ae.add_requested_context(builders.MR_IMAGE, ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+    with listener(tmp_path / "data") as house:
+        opened = ae.associate(HOST, house.ports.dimse, ae_title="CAUDA")
+        taken = [str(context.transfer_syntax[0]) for context in opened.accepted_contexts]
+        opened.release()
+    assert taken == ["1.2.840.10008.1.2.1"]

@@ -91,6 +91,9 @@ def test_a_series_that_is_never_graded_says_why(tags: dict[str, Any], reason: Re
         ({"PatientAge": "017Y"}, Reason.UNDER_18),
         ({"PatientAge": "018Y"}, None),
         ({"PatientAge": "011M"}, Reason.UNDER_18),
+        ({"PatientAge": "000Y"}, None),  # how scanners write that they know no age
+        ({"PatientAge": "000Y", "PatientBirthDate": "20200101", "StudyDate": "20260101"}, Reason.UNDER_18),
+        ({"PatientAge": "000Y", "PatientBirthDate": "19840309", "StudyDate": "20160309"}, None),
         ({"PatientBirthDate": "20080601", "StudyDate": "20260531"}, Reason.UNDER_18),
         ({"PatientBirthDate": "20080531", "StudyDate": "20260531"}, None),
         ({"PatientBirthDate": "", "StudyDate": "20260531"}, None),
