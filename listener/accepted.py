@@ -7,7 +7,8 @@ is not stopped by its odd objects.
 from __future__ import annotations
 
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, register_uid
+from pynetdicom.service_class import StorageServiceClass
 
 # Their pixels are elsewhere, or a live stream: what arrives could not be kept as it is.
 _REFERENCES = frozenset(
@@ -69,3 +70,9 @@ SOP_CLASSES: tuple[str, ...] = (
     *_RETIRED,
     *_PRIVATE,
 )
+
+
+def register() -> None:
+    """Tell pynetdicom that the classes beside its own are storage too: it aborts an association over others."""
+    for uid in (*_RETIRED, *_PRIVATE):
+        register_uid(uid, "Storage_" + uid.replace(".", "_"), StorageServiceClass)

@@ -111,6 +111,7 @@ def _application(door: Door) -> AE:
     ae.dimse_timeout = settings.limits.dimse_timeout_s
     ae.network_timeout = settings.limits.network_timeout_s
     ae.add_supported_context(_VERIFICATION)
+    accepted.register()
     for sop_class in accepted.SOP_CLASSES:
         ae.add_supported_context(sop_class, list(accepted.TRANSFER_SYNTAXES))
     return ae
