@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cauda.core import deliveries
-from cauda.deploy import output, views
+from cauda.core import deliveries, views
+from cauda.deploy import output
 from cauda.deploy.cli_studies import DELIVERY_COLUMNS
+from cauda.deploy.opened import open_existing
 from cauda.deploy.options import Options, common
 
 app = typer.Typer(no_args_is_help=True, help="Results on their way to destinations.")
@@ -29,7 +30,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1)] = 50,
 ) -> None:
     """The newest deliveries and where each is."""
-    with views.open_existing(options.settings()).read() as conn:
+    with open_existing(options.settings()).read() as conn:
         rows = views.deliveries(conn, study_uid=study, state=state, limit=limit)
     if as_json:
         output.show_json(rows)
@@ -50,7 +51,7 @@ def retry(
     if not everything and study is None and to is None:
         output.complain("say which: --study, --to or --all")
         raise typer.Exit(output.MISCONFIGURED)
-    opened = views.open_existing(options.settings())
+    opened = open_existing(options.settings())
     with opened.write() as conn:
         count = deliveries.retry(opened, conn, study_uid=study, destination=to)
     output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import select
 
-from cauda.core import peers, schema
+from cauda.core import peers, schema, views
 from cauda.core.domain import Json, Reason
 from cauda.core.peers import Entry
 from cauda.core.schema import PeerRule
 from cauda.core.settings import Settings
-from cauda.deploy import output, views
+from cauda.deploy import output
+from cauda.deploy.opened import open_existing
 from cauda.deploy.options import Options, common
 
 app = typer.Typer(no_args_is_help=True, help="Who may send, and who was turned away.")
@@ -26,7 +27,7 @@ Caller = Annotated[str, typer.Argument(metavar="[AET@]NETWORK", help="CT1@10.1.0
 def list_(options: Options, *, as_json: output.AsJson = False) -> None:
     """Who may send, and who was turned away, with what would let them in."""
     settings = options.settings()
-    opened = views.open_existing(settings)
+    opened = open_existing(settings)
     with opened.read() as conn:
         said = peers.entries(opened, conn)
         table = schema.refused_peer
@@ -106,7 +107,7 @@ def learn(
 def remove(options: Options, caller: Caller) -> None:
     """Take back what `allow`, `forbid` or `learn` said; what the configuration says stays."""
     aet, network = peers.parse(caller)
-    opened = views.open_existing(options.settings())
+    opened = open_existing(options.settings())
     with opened.write() as conn:
         there = peers.remove(opened, conn, aet, network)
     if not there:
@@ -117,7 +118,7 @@ def remove(options: Options, caller: Caller) -> None:
 
 def _say(options: Options, rule: PeerRule, caller: str, *, for_s: float | None = None) -> None:
     aet, network = peers.parse(caller)
-    opened = views.open_existing(options.settings())
+    opened = open_existing(options.settings())
     with opened.write() as conn:
         peers.enter(opened, conn, rule, aet, network, for_s=for_s)
     output.say(f"{aet}@{network}: {rule}{'' if for_s is None else f' for {for_s / 60:g} min'}")

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Connection
 
-from cauda.core import intake, revisions
+from cauda.core import intake, revisions, views
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger
-from cauda.deploy import bootstrap, output, views
+from cauda.deploy import bootstrap, output
+from cauda.deploy.opened import open_existing
 from cauda.deploy.options import Options, common
 from cauda.listener import completeness
 
@@ -34,7 +35,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1)] = 50,
 ) -> None:
     """The newest studies and where each is."""
-    with views.open_existing(options.settings()).read() as conn:
+    with open_existing(options.settings()).read() as conn:
         rows = views.studies(conn, limit=limit, state=state)
     if as_json:
         output.show_json(rows)
@@ -53,7 +54,7 @@ def list_(
 def show(options: Options, uid: StudyUid, *, as_json: output.AsJson = False) -> None:
     """One study: its revisions, findings, deliveries and events."""
     settings = options.settings()
-    opened = views.open_existing(settings)
+    opened = open_existing(settings)
     with opened.read() as conn:
         found = views.study(conn, uid)
         waits_for = completeness.waits_for(opened, conn, uid, settings.completeness)
@@ -149,7 +150,7 @@ def release(options: Options, uid: StudyUid) -> None:
 
 
 def _operate(options: Options, uid: str, otherwise: str, act: Callable[[Ledger, Connection], bool]) -> None:
-    opened = views.open_existing(options.settings())
+    opened = open_existing(options.settings())
     with opened.write() as conn:
         done = act(opened, conn)
         found = views.study(conn, uid)

@@ -15,12 +15,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cauda.core import schema
+from cauda.core import schema, views
 from cauda.core.domain import Json, Reason
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import Ledger, open_ledger
 from cauda.core.schema import DeliveryState
-from cauda.deploy import views
 from cauda.deploy.analyze import picture
 
 PYTHON = (sys.executable, "-P", "-m", "cauda.deploy")

@@ -23,7 +23,8 @@ from cauda.core import doorbell, ledger, uids
 from cauda.core.errors import CaudaError
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
-from cauda.deploy import bootstrap, views
+from cauda.deploy import bootstrap
+from cauda.deploy.opened import migration
 from cauda.listener import tls
 
 _CLOCK_APART_S = 2.0
@@ -99,7 +100,7 @@ def ledger_at_head(settings: Settings) -> str:
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         return "not there yet; the first start makes it"
     with opened.read() as conn:
-        there, ours = views.migration(conn)
+        there, ours = migration(conn)
     if there is None:
         return f"{url.get_backend_name()} answers; the first start makes the tables"
     if there != ours:

@@ -34,13 +34,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from builders import MR_IMAGE, SAGITTAL, mr_image, part10
 from peers import HOST, answers, free_port, until
 
-from cauda.core import claims, deliveries, headers, intake, ledger, listings, processes, revisions, schema, spool
+from cauda.core import claims, deliveries, headers, intake, ledger, listings, processes, revisions, schema, spool, views
 from cauda.core.claims import Addressee
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint, Made
 from cauda.core.schema import RevisionState
 from cauda.core.settings import Completeness
-from cauda.deploy import views
 from cauda.listener import completeness, filer
 
 IMAGES_A_STUDY = 200

@@ -1,50 +1,26 @@
-"""What the ledger says of studies and deliveries, as plain values for a table or JSON. No patient attribute."""
+"""What the ledger says of studies and deliveries, as plain values for a page, a table or JSON. No patient attribute."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, func, or_, select
-from sqlalchemy.engine import make_url
 
-from cauda.core import ledger, schema
+from cauda.core import schema
 from cauda.core.domain import Json
-from cauda.core.errors import Misconfigured
-from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
-from cauda.core.settings import Settings
 
 _QUEUED = {RevisionState.DUE: "QUEUED"}
 
 
-def open_existing(settings: Settings) -> Ledger:
-    """The ledger of a node that has run before; Misconfigured where there is none, or one of another version."""
-    url = make_url(settings.ledger)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        raise Misconfigured(f"data: no ledger in {settings.data.resolve()}; is --data or --config right?")
-    opened = ledger.open_ledger(settings.ledger)
-    with opened.read() as conn:
-        there, ours = migration(conn)
-    if there != ours:
-        raise Misconfigured(f"ledger_url: its tables are at {there}, this version's at {ours}; start Cauda once")
-    return opened
+def studies(conn: Connection, *, limit: int, state: str | None = None, before: str | None = None) -> list[Json]:
+    """The newest studies, each with its computed state; with ``state``, only those in it.
 
-
-def migration(conn: Connection) -> tuple[str | None, str | None]:
-    """The ledger's migration, and this version's."""
-    return MigrationContext.configure(conn).get_current_revision(), ScriptDirectory(
-        str(Path(ledger.__file__).with_name("migrations"))
-    ).get_current_head()
-
-
-def studies(conn: Connection, *, limit: int, state: str | None = None) -> list[Json]:
-    """The newest studies, each with its computed state; with ``state``, only those in it."""
+    With ``before``, only those that follow that Study Instance UID in this order; none when it is not known.
+    """
     table, revision = schema.study, schema.revision
     later = revision.alias()
     last = (revision.c.study_uid == table.c.uid) & ~exists().where(
@@ -53,8 +29,11 @@ def studies(conn: Connection, *, limit: int, state: str | None = None) -> list[J
     query = (
         select(table, *(column.label(f"last_{column.name}") for column in _last_columns()))
         .select_from(table.outerjoin(revision, last))
-        .order_by(table.c.first_at.desc())
+        .order_by(table.c.first_at.desc(), table.c.uid.desc())
     )
+    if before is not None:
+        first_at = select(table.c.first_at).where(table.c.uid == before).scalar_subquery()
+        query = query.where(table.c.first_at <= first_at, or_(table.c.first_at < first_at, table.c.uid < before))
     if state is not None:
         query = query.where(_can_be(state.lower()))
     rows = (row for row in conn.execute(query) if state is None or _state(row) == state.upper())
@@ -211,5 +190,9 @@ def _revision(row: Row[Any]) -> Json:
         "complete_reason": row.complete_reason,
         "bundle_digest": row.bundle_digest,
         "code_version": row.code_version,
+        "bundle": report.get("bundle"),
+        "level_doubt": report.get("level_doubt"),
+        "flags": report.get("flags", []),
+        "series": report.get("series", []),
         "findings": [{key: one.get(key) for key in finding_keys} for one in report.get("findings", ())],
     }
