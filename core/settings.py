@@ -23,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cauda.core import passwords
 from cauda.core.errors import Misconfigured
 
 
@@ -89,11 +90,25 @@ class Tls(_Section):
         return self
 
 
+class User(_Section):
+    """Who may log in to the pages: a name, and the hash that ``cauda config user NAME`` prints."""
+
+    name: str = Field(min_length=1, max_length=64)
+    hash: SecretStr
+
+    @model_validator(mode="after")
+    def _hashed(self) -> User:
+        if not passwords.FORM.fullmatch(self.hash.get_secret_value()):
+            raise ValueError("hash: not one of ours; `cauda config user NAME` makes one")
+        return self
+
+
 class Http(_Section):
-    """The pages and probes. Only loopback needs no login."""
+    """The pages and probes. Without users the pages are for loopback alone, and need no login there."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    users: tuple[User, ...] = ()
 
 
 class Peer(_Section):
@@ -398,6 +413,8 @@ def _keys_beside(path: tuple[int | str, ...]) -> tuple[str, ...]:
             section = Destination
         elif part == "peers":
             section = Peer
+        elif part == "users":
+            section = User
         elif isinstance(part, str):
             default = section.model_fields[part].default
             section = type(default)

@@ -73,7 +73,6 @@ def study(conn: Connection, uid: str) -> Json | None:
     return _study(conn, row) | {
         "released_at": moment(row.released_at),
         "complete_at": moment(row.complete_at),
-        "complete_reason": row.complete_reason,
         "archive": _listing(conn, uid),
         "revisions": [_revision(one) for one in revisions],
         "deliveries": deliveries(conn, study_uid=uid),
@@ -160,6 +159,7 @@ def _study(conn: Connection, row: Row[Any]) -> Json:
         "source": row.source,
         "images": images,
         "first_at": moment(row.first_at),
+        "complete_reason": row.complete_reason,
         "revision": row.last_number,
         "deliveries": {str(state): int(count) for state, count in waiting},
     }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
+from typing import Annotated
 
 import typer
 
+from cauda.core import passwords
+from cauda.core.errors import Misconfigured
 from cauda.deploy import bootstrap, output
 from cauda.deploy.options import Options, common
 
@@ -34,3 +38,14 @@ def show(options: Options) -> None:
 def example() -> None:
     """A commented cauda.toml with every key and its default."""
     output.say(files("cauda.deploy").joinpath("cauda.example.toml").read_text().rstrip("\n"))
+
+
+@app.command()
+def user(name: Annotated[str, typer.Argument(help="Who may log in to the pages.")]) -> None:
+    """Make the entry for `users` under [http]: a name and the hash of a password that is asked for."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        kept = passwords.hashed(password)
+    except ValueError as error:
+        raise Misconfigured(f"{error}") from error
+    output.say(f"{{ name = {json.dumps(name)}, hash = {json.dumps(kept)} }}")

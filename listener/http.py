@@ -1,8 +1,7 @@
-"""The HTTP door: probes, metrics, and a list of studies (UIDs, states and reasons; never a patient)."""
+"""The HTTP door: probes and metrics for what watches a node, and the routes that others bring."""
 
 from __future__ import annotations
 
-import html
 import shutil
 import socket
 import threading
@@ -15,26 +14,28 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cauda.core import claims, deliveries, metrics, schema
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
-from cauda.core.settings import Completeness, Settings, is_loopback
+from cauda.core.settings import Settings
 from cauda.core.spool import Spool
-from cauda.listener import completeness
 from cauda.listener.tls import Certificates
 
 DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
-_LISTED = 200
 
 
 def application(
-    settings: Settings, ledger: Ledger, store: Spool, certificates: Certificates | None = None
+    settings: Settings,
+    ledger: Ledger,
+    store: Spool,
+    certificates: Certificates | None = None,
+    doors: Sequence[Route] = (),
 ) -> Starlette:
-    """The ASGI application."""
+    """The ASGI application, with the ``doors`` that others bring."""
     destinations = [one.name for one in settings.destinations]
 
     async def healthz(_request: Request) -> Response:
@@ -51,20 +52,12 @@ def application(
         await run_in_threadpool(_gauge, ledger, store)
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
-    async def index(_request: Request) -> Response:
-        if not is_loopback(settings.http.host):
-            return PlainTextResponse("pages are shown on loopback only\n", 403)
-        try:
-            return HTMLResponse(await run_in_threadpool(_page, ledger, settings.completeness))
-        except CaudaError as error:
-            return PlainTextResponse(f"{error.message}\n", 503)
-
     return Starlette(
         routes=[
-            Route("/", index),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", scrape),
+            *doors,
         ]
     )
 
@@ -131,57 +124,6 @@ def _gauge(ledger: Ledger, store: Spool) -> None:
                 metrics.breaker.labels(name).set(failures)
     except CaudaError:
         return  # what the listener counts itself is still worth scraping
-
-
-def _page(ledger: Ledger, policy: Completeness) -> str:
-    study, revision = schema.study, schema.revision
-    latest = (
-        select(revision.c.study_uid, func.max(revision.c.number).label("number"))
-        .group_by(revision.c.study_uid)
-        .subquery()
-    )
-    query = (
-        select(study, revision.c.number, revision.c.state.label("outcome"), revision.c.reason)
-        .select_from(
-            study.outerjoin(latest, latest.c.study_uid == study.c.uid).outerjoin(
-                revision,
-                (revision.c.study_uid == study.c.uid) & (revision.c.number == latest.c.number),
-            )
-        )
-        .order_by(study.c.first_at.desc())
-        .limit(_LISTED)
-    )
-    with ledger.read() as conn:
-        rows = conn.execute(query).all()
-        waits = {
-            row.uid: f"waits: {completeness.waits_for(ledger, conn, row.uid, policy)}"
-            for row in rows
-            if row.state == StudyState.RECEIVING
-        }
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{html.escape(str(cell or ''))}</td>"
-            for cell in (
-                row.uid,
-                f"HELD: {row.hold_text}" if row.hold else row.state,
-                waits.get(row.uid) or row.complete_reason,
-                row.number,
-                row.outcome,
-                row.reason,
-            )
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Cauda</title>"
-        "<style>body{font:15px system-ui;margin:2rem}table{border-collapse:collapse}"
-        "td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:left}</style>"
-        f"<h1>Cauda</h1><p>The latest {_LISTED} studies. Details: <code>cauda studies show UID</code></p>"
-        "<table><tr><th>Study<th>State<th>Complete because<th>Revision<th>Outcome<th>Reason</tr>"
-        f"{body}</table></html>"
-    )
 
 
 class Server:

@@ -6,18 +6,21 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from starlette.routing import Route
 
 from cauda.core import doorbell, intake, ledger, liveness, log, processes, spool
 from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
-from cauda.listener import completeness, dimse, http, landing
+from cauda.listener import completeness, dimse, http, landing, pages
 from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
 from cauda.listener.guests import Guests
+from cauda.listener.sessions import Sessions
 from cauda.listener.tls import Certificates
 
 _TICK_S = 0.5
@@ -56,17 +59,20 @@ def run(
     guests.refresh(book)
     door = landing.Door(settings, store, arrivals.folder, filer.tell, guests)
     certificates = Certificates(settings.tls) if settings.tls.certificate else None
-    pages = _bound_http(settings, book, store, certificates)
+    desk = pages.Desk(
+        settings=settings, ledger=book, store=store, fingerprint=fingerprint, sessions=_sessions(settings)
+    )
+    shown = _bound_http(settings, book, store, certificates, pages.routes(desk))
     try:
         servers = dimse.start(door, certificates)
     except Misconfigured:
-        pages.stop()
+        shown.stop()
         raise
     asker = Asker(book, settings)
     filer.start()
-    pages.start()
+    shown.start()
     asker.start()
-    ports = Ports(dimse=dimse.port_of(servers.plain), http=pages.port, tls=dimse.port_of(servers.tls))
+    ports = Ports(dimse=dimse.port_of(servers.plain), http=shown.port, tls=dimse.port_of(servers.tls))
     log.get("listener").info(
         "listening", aet=settings.node.aet, dimse_port=ports.dimse, tls_port=ports.tls, http_port=ports.http
     )
@@ -78,7 +84,7 @@ def run(
         dimse.drain(servers, settings.limits.drain_s)
         filer.finish()
         asker.finish()
-        pages.stop()
+        shown.stop()
         _goodbye(book, arrivals, token)
 
 
@@ -99,8 +105,19 @@ def _opened(settings: Settings, stop: threading.Event) -> Ledger | None:
             return book
 
 
-def _bound_http(settings: Settings, book: Ledger, store: spool.Spool, certificates: Certificates | None) -> http.Server:
-    app = http.application(settings, book, store, certificates)
+def _sessions(settings: Settings) -> Sessions:
+    users = {one.name: one.hash.get_secret_value() for one in settings.http.users}
+    return Sessions(users, time.time)
+
+
+def _bound_http(
+    settings: Settings,
+    book: Ledger,
+    store: spool.Spool,
+    certificates: Certificates | None,
+    doors: Sequence[Route],
+) -> http.Server:
+    app = http.application(settings, book, store, certificates, doors)
     try:
         return http.Server(app, settings.http.host, settings.http.port)
     except OSError as error:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from cauda.core import passwords
 from cauda.core.errors import Misconfigured
 from cauda.core.settings import Destination, Settings, load
-from cauda.deploy import bootstrap
+from cauda.deploy import bootstrap, cli_config
 from cauda.deploy.options import Options
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cauda.example.toml"
@@ -122,3 +124,17 @@ def test_a_childs_command_line_makes_the_same_settings(tmp_path: Path) -> None:
         port=int(again["port"][0]), http=again["http"][0], allow=tuple(again["allow"]),
     )  # fmt: skip
     assert made.settings() == options.settings()
+
+
+def test_the_entry_of_a_user_is_what_the_settings_take(tmp_path: Path) -> None:
+    """Pasted under [http] as it is printed; and a password in the clear is refused."""
+    made = CliRunner().invoke(cli_config.app, ["user", "it"], input="correct horse battery\ncorrect horse battery\n")
+    entry = next(line for line in made.output.splitlines() if line.startswith("{"))
+    config = tmp_path / "cauda.toml"
+    config.write_text(f"[http]\nusers = [{entry}]\n")
+    (user,) = load(config, environ={}).http.users
+    assert passwords.verified("correct horse battery", user.hash.get_secret_value())
+    assert entry not in str(user)
+    config.write_text('[http]\nusers = [{name = "it", hash = "correct horse battery"}]\n')
+    with pytest.raises(Misconfigured, match="config user"):
+        load(config, environ={})

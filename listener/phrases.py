@@ -1,0 +1,109 @@
+"""What the pages say of a study, in words: its state, its findings, what happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cauda.core.domain import GradeScale, Json, Reason
+
+STATES = {
+    "RECEIVING": "being received",
+    "COMPLETE": "complete, nothing to grade",
+    "QUEUED": "waits for the grader",
+    "GRADING": "being graded",
+    "REPORTED": "reported",
+    "REJECTED": "not analysed",
+    "FAILED": "failed",
+    "HELD": "held",
+    "SUPERSEDED": "superseded",
+    "RETRACTED": "retracted",
+    "PURGED": "images purged",
+}
+KINDS = {"sr": "Structured Report", "sc": "picture (Secondary Capture)", "ko": "rejection note"}
+_EVENTS = {
+    "study_opened": "First object, from {source}",
+    "study_completed": "Complete: {reason}",
+    "study_reopened": "More images arrived: it waits again",
+    "study_held": "Held: {text}",
+    "study_released": "Released",
+    "study_forced": "An operator said that it is complete",
+    "demographics_corrected": "Patient or study attributes were corrected at the source",
+    "late_images_not_graded": "Late images came after a late revision; requeue to grade them",
+    "archive_listed": "The archive said what it lists of this study",
+    "identity_not_checked": "The archive cannot be asked whose study this is: sent as received",
+    "result_changed": "The result changed after an earlier one had been sent",
+    "page_action": "{user} asked for: {action}",
+    "revision_due": "{revision} frozen: {reason}",
+    "revision_claimed": "{revision}: grading began",
+    "revision_requeued": "{revision} will be graded again",
+    "revision_put_back": "{revision} was put back: {reason}",
+    "revision_superseded": "{revision} is superseded",
+    "revision_reported": "{revision} reported",
+    "revision_rejected": "{revision} not analysed: {reason}",
+    "revision_failed": "{revision} failed: {reason}",
+    "delivery_sent": "{delivery}: sending began",
+    "delivery_accepted": "{delivery}: accepted",
+    "delivery_committed": "{delivery}: the archive confirmed that it keeps it",
+    "delivery_refused": "{delivery}: refused",
+    "delivery_cancelled": "{delivery}: cancelled, {reason}",
+    "delivery_parked": "{delivery}: set aside, {reason}",
+    "delivery_waits": "{delivery}: waits, {reason}",
+    "delivery_retried": "{delivery}: an operator sends it again",
+}
+
+
+def reason(code: str | None) -> str:
+    """A reason's code in words; what is no code, and some reasons are sentences, as it is."""
+    try:
+        return Reason(code or "").text
+    except ValueError:
+        return code or ""
+
+
+def why(study: Json) -> str:
+    """Why a study is where it is; the words of a failure are an error's name, which says nothing alone."""
+    code, text = reason(study["reason"]), study["reason_text"]
+    return f"{code}: {text}" if study["state"] == "FAILED" and text else text or code
+
+
+def finding(one: Mapping[str, Any], scale: str | None) -> str:
+    """``Moderate (Severe possible)``, ``Not imaged: ...`` or ``NOT GRADED: ...``: the words of SR and SC."""
+    if one["grade"] is None:
+        said = reason(one["abstained"])
+        return f"Not imaged: {said}" if one["abstained"] == Reason.NOT_IMAGED else f"NOT GRADED: {said}"
+    grade = one["grade"] if scale == GradeScale.RSNA_3 else f"Schizas {one['grade']}"
+    others = [other for other in one["possible"] or () if other != one["grade"]]
+    return f"{grade} ({' or '.join(others)} possible)" if others else grade
+
+
+def step(one: Mapping[str, Any]) -> str:
+    """How a finding is set: ``none`` (not graded), ``1`` mild, ``2`` moderate, ``3`` severe."""
+    grade = one["grade"]
+    if grade is None:
+        return "none"
+    return {"Normal/Mild": "1", "Moderate": "2", "Severe": "3"}.get(grade) or {"A": "1", "B": "2"}.get(grade[0], "3")
+
+
+def event(one: Mapping[str, Any], found: Json) -> str:
+    """One line of the timeline."""
+    revisions = {revision["id"]: f"Revision {revision['number']}" for revision in found["revisions"]}
+    deliveries = {
+        delivery["id"]: f"{delivery['kind'].upper()} to {delivery['destination']}" for delivery in found["deliveries"]
+    }
+    words = {key: value for key, value in one.items() if isinstance(value, str | int)} | {
+        "reason": reason(one.get("reason")),
+        "revision": revisions.get(one["revision_id"], "A revision"),
+        "delivery": deliveries.get(one["delivery_id"], "A result"),
+    }
+    form = _EVENTS.get(one["event"])
+    if form is None:
+        return f"{one['event'].replace('_', ' ')} {words['reason']}".strip().capitalize()
+    return form.format_map(_Gaps(words)).rstrip(" :,")
+
+
+class _Gaps(dict[str, Any]):
+    """What an event does not say stays empty: an older version may have written it."""
+
+    def __missing__(self, _key: str) -> str:
+        return ""

@@ -1,0 +1,291 @@
+"""The pages: what became of a study and why, an operator's buttons, and who may see and press them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import builders
+import httpx
+import numpy as np
+import pytest
+from listener_house import House as Door
+from listener_house import listener
+from peers import HOST, until
+from PIL import Image
+from pydicom import dcmread
+from sqlalchemy import insert, update
+from worker_house import House, house
+
+from cauda.core import intake, passwords, schema
+from cauda.core.domain import Reason
+from cauda.worker.deliver import deliver_next
+from cauda.worker.grade import grade_next
+
+pytestmark = pytest.mark.peers
+PASSWORD = "correct horse battery"
+SECRET = {"PatientName": "Zebrafink^Ottokar", "PatientID": "ZFK4711", "AccessionNumber": "ACCZFK"}
+QUIET = {"after_release_s": 600, "quiet_s": 600, "hard_age_s": 5400}
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> House:
+    return house(tmp_path / "data", destinations=[f"folder:{tmp_path}/out"])
+
+
+@contextmanager
+def pages(at: House, **overrides: Any) -> Iterator[tuple[Door, httpx.Client]]:
+    """A listener on the house's folder, and a browser that keeps cookies and follows redirects."""
+    with listener(at.data, completeness=QUIET, **overrides) as door:
+        url = f"http://{HOST}:{door.ports.http}"
+        with httpx.Client(base_url=url, follow_redirects=True, timeout=30, trust_env=False) as browser:
+            yield door, browser
+
+
+def reported(at: House, seed: int) -> str:
+    """A study that was graded (without a bundle) and delivered into the folder."""
+    uid = at.complete(builders.mr_study(seed, **SECRET))
+    assert grade_next(at.post())
+    while deliver_next(at.post()):
+        pass
+    return uid
+
+
+def said(answer: httpx.Response) -> str:
+    """A page's text, without its tags."""
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", answer.text)))
+
+
+def token(answer: httpx.Response) -> str:
+    """What the forms of a page carry."""
+    return re.findall(r'name="token" value="([^"]+)"', answer.text)[0]
+
+
+def test_a_reported_study_is_told_from_its_first_image_to_the_archives_word(at: House) -> None:
+    uid = reported(at, 61)
+    with pages(at) as (_, browser):
+        page = browser.get(f"/studies/{uid}")
+        assert page.status_code == 200
+        text = said(page)
+        for line in (
+            "First object, from SCANNER", "Complete: quiet", "Revision 1: grading began", "Revision 1 reported",
+            "L4/L5 NOT GRADED: no grading model installed", f"SR to folder:{at.data.parent}/out: accepted",
+        ):  # fmt: skip
+            assert line in text, line
+        assert [text.index(one) for one in ("First object,", "Complete: quiet", "Revision 1 reported")] == sorted(
+            text.index(one) for one in ("First object,", "Complete: quiet", "Revision 1 reported")
+        )
+
+
+def test_the_picture_is_the_secondary_capture_pixel_for_pixel(at: House) -> None:
+    uid = reported(at, 62)
+    (row,) = at.rows("result", kind="sc")
+    with pages(at) as (_, browser):
+        page = browser.get(f"/studies/{uid}")
+        (source,) = re.findall(r'<img src="([^"]+)"', page.text)
+        picture = browser.get(source)
+        assert picture.headers["content-type"] == "image/png"
+        shown = np.asarray(Image.open(BytesIO(picture.content)))
+        assert np.array_equal(shown, dcmread(at.data / row["path"]).pixel_array)
+        (sr,) = at.rows("result", kind="sr")
+        assert browser.get(f"/studies/{uid}/results/{sr['sop_uid']}.png").status_code == 404
+        assert browser.get(f"/studies/1.2.3/results/{row['sop_uid']}.png").status_code == 404
+
+
+def test_no_page_and_no_log_line_names_a_patient(at: House, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also not the pages of what failed, whose stack is shown."""
+    uid = reported(at, 63)
+    at.file(builders.mr_study(64, axial=0, **SECRET))
+    with pages(at) as (_, browser):
+        texts = [browser.get(path).text for path in ("/", f"/studies/{uid}", "/login", "/studies/1.2")]
+        with at.ledger.write() as conn:
+            conn.execute(update(schema.revision).values(state="failed", reason="bug", reason_text="Frames\nOSError"))
+        failed = browser.get(f"/studies/{uid}")
+    assert "Frames\nOSError" in failed.text
+    said = "".join(capfd.readouterr())
+    assert re.search(rf"page_seen .*study={uid} ", said)  # who looked at what is audited
+    for text in (*texts, failed.text, said):
+        for value in ("Zebrafink", "Ottokar", "ZFK4711", "ACCZFK", "19600102"):
+            assert value not in text
+
+
+def test_a_bug_is_a_page_without_its_words(
+    at: House, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an exception says may be a patient's name; the log has where it was."""
+    uid = at.file(builders.mr_study(60))
+
+    def broken(*_: object) -> None:
+        raise ValueError(SECRET["PatientName"])
+
+    monkeypatch.setattr("cauda.core.views.study", broken)
+    with pages(at) as (_, browser):
+        answer = browser.get(f"/studies/{uid}")
+    assert answer.status_code == 500
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    said = "".join(capfd.readouterr())
+    assert "page_failed" in said
+    assert "Zebrafink" not in answer.text + said
+
+
+def test_every_button_does_what_the_command_does_and_says_who_pressed_it(at: House) -> None:
+    uid = at.file(builders.mr_study(65))
+    with pages(at) as (_, browser):
+
+        def press(button: str, **fields: str) -> str:
+            form = token(browser.get(f"/studies/{uid}"))
+            return said(browser.post(f"/studies/{uid}/{button}", data={"token": form, **fields}))
+
+        assert "Waits: " in said(browser.get(f"/studies/{uid}"))
+        assert "It is held." in press("hold", text="asks the ward <b>")
+        assert at.rows("study")[0]["hold_text"] == "asks the ward <b>"
+        assert "asks the ward &lt;b&gt;" in browser.get(f"/studies/{uid}").text
+        assert "It is held already." in press("hold")
+        assert "It goes on." in press("release")
+        assert "It completes within a second." in press("complete")
+        until(lambda: at.states("revision") == ["due"], what="a revision")
+        assert grade_next(at.post())
+        assert "Nothing was refused" not in press("retry")
+        assert "It will be graded again." in press("requeue")
+        until(lambda: at.states("revision") == ["reported", "due"], what="another revision")
+        done = [row["detail"]["action"] for row in at.rows("event", kind="page_action")]
+        assert done == ["Hold", "Release", "Complete now", "Send again", "Grade again"]
+        assert "somebody at this machine asked for: Grade again" in said(browser.get(f"/studies/{uid}"))
+
+
+def test_a_button_that_another_web_site_presses_does_nothing(at: House) -> None:
+    """Without the token of our page, and with a token of another browser's page."""
+    uid = at.file(builders.mr_study(66))
+    with pages(at) as (door, browser):
+        stranger = httpx.get(f"http://{HOST}:{door.ports.http}/studies/{uid}", trust_env=False)
+        browser.get(f"/studies/{uid}")
+        for fields in ({}, {"token": ""}, {"token": token(stranger)}):
+            assert browser.post(f"/studies/{uid}/hold", data=fields).status_code == 403
+        assert browser.get(f"/studies/{uid}/hold").status_code in {404, 405}
+        assert at.rows("study")[0]["hold"] is None
+        assert browser.post(f"/studies/{uid}/hold", content=b"x" * 20_000).status_code == 413
+        form = token(browser.get(f"/studies/{uid}"))
+        assert browser.post(f"/studies/{uid}/explode", data={"token": form}).status_code == 404
+
+
+def test_a_web_site_whose_name_points_to_loopback_sees_nothing(at: House) -> None:
+    """DNS rebinding: the browser takes our page for the site's own."""
+    uid = at.file(builders.mr_study(67))
+    with pages(at) as (_, browser):
+        answer = browser.get("/", headers={"Host": "evil.example"})
+        assert (answer.status_code, uid in answer.text) == (403, False)
+        assert uid in browser.get("/", headers={"Host": "localhost:1"}).text
+
+
+def test_where_users_are_named_nothing_is_shown_or_done_before_a_login(at: House) -> None:
+    uid = reported(at, 68)
+    (sc,) = at.rows("result", kind="sc")
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    paths = ("/", f"/studies/{uid}", f"/studies/{uid}/results/{sc['sop_uid']}.png", "/studies/1.2.3")
+    with pages(at, http={"port": 0, "users": users}) as (_, browser):
+        for path in paths:
+            answer = browser.get(path)
+            assert answer.url.path == "/login", path
+            assert uid in path or uid not in answer.text  # where to go on is what the visitor said
+        form = token(browser.get("/login"))
+        assert browser.post(f"/studies/{uid}/hold", data={"token": form}).url.path == "/login"
+        assert at.rows("study")[0]["hold"] is None
+        wrong = browser.post("/login", data={"token": form, "name": "it", "password": "wrong horse battery"})
+        assert (wrong.status_code, "do not go together" in wrong.text) == (403, True)
+        answer = browser.post(
+            "/login", data={"token": form, "name": "it", "password": PASSWORD, "next": f"/studies/{uid}"}
+        )
+        assert answer.url.path == f"/studies/{uid}"
+        cookie = answer.history[0].headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert "secure" not in cookie  # it came without TLS
+        assert browser.post(f"/studies/{uid}/hold", data={"token": token(answer)}).status_code == 200
+        assert at.rows("event", kind="page_action")[0]["detail"] == {"user": "it", "action": "Hold"}
+        out = browser.post("/logout", data={"token": token(browser.get("/"))})
+        assert out.url.path == "/login"
+        assert browser.get("/").url.path == "/login"
+
+
+def test_a_login_goes_back_to_our_pages_only(at: House) -> None:
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    with pages(at, http={"port": 0, "users": users}) as (_, browser):
+        for target in ("//evil.example", "https://evil.example", "/\\evil.example", "/login"):
+            form = {"token": token(browser.get("/login")), "name": "it", "password": PASSWORD, "next": target}
+            answer = browser.post("/login", data=form, follow_redirects=False)
+            assert answer.headers["location"] == "/"
+
+
+def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_only(at: House) -> None:
+    with pages(at) as (_, browser):
+        answer = browser.get("/", headers={"X-Forwarded-Proto": "https"})
+        assert "secure" in answer.headers["set-cookie"].lower()
+
+
+def test_who_guesses_passwords_has_to_wait(at: House) -> None:
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    with pages(at, http={"port": 0, "users": users}) as (_, browser):
+        form = {"token": token(browser.get("/login")), "name": "it", "password": "wrong horse battery"}
+        answers = [browser.post("/login", data=form) for _ in range(6)]
+        assert [one.status_code for one in answers] == [403] * 5 + [429]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert browser.post("/login", data=form | {"password": PASSWORD}).status_code == 429
+
+
+def test_beyond_loopback_there_are_no_pages_without_users(at: House) -> None:
+    uid = at.file(builders.mr_study(69))
+    with pages(at, http={"host": "0.0.0.0", "port": 0}) as (_, browser):  # noqa: S104  the case itself
+        for path in ("/", f"/studies/{uid}", "/login"):
+            answer = browser.get(path)
+            assert (answer.status_code, uid in answer.text) == (403, False), path
+            assert "cauda config user" in answer.text
+        assert browser.get("/healthz").text == "ok\n"
+
+
+def test_every_page_forbids_scripts_frames_and_keeping(at: House) -> None:
+    uid = reported(at, 70)
+    with pages(at) as (_, browser):
+        for path in ("/", f"/studies/{uid}", "/login", "/studies/1.2", "/?state=nonsense"):
+            answer = browser.get(path)
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "script" not in policy
+            assert "<script" not in answer.text
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "no-store"
+            assert "style=" not in answer.text  # the policy would drop it
+
+
+def test_the_list_shows_each_study_once_over_its_pages_newest_first(at: House) -> None:
+    """Many came in the same second: what is on one page is on no other."""
+    wanted = [f"1.2.{number}" for number in range(120)]
+    with at.ledger.write() as conn:
+        for number, uid in enumerate(wanted):
+            conn.execute(
+                insert(schema.study).values(
+                    uid=uid, state="complete", source="SCANNER", first_at=1000.0 + number // 40, opened_at=0.0
+                )
+            )
+        intake.hold(at.ledger, conn, "1.2.7", Reason.OPERATOR, "asks the ward")
+    with pages(at) as (_, browser):
+        seen: list[str] = []
+        path: str | None = "/"
+        while path:
+            answer = browser.get(path)
+            seen += re.findall(r'href="/studies/([0-9.]+)"', answer.text)
+            following = re.findall(r'rel="next" href="([^"]+)"', answer.text)
+            path = unescape(following[0]) if following else None
+        assert sorted(seen) == sorted(wanted)
+        assert [int(uid.rpartition(".")[2]) // 40 for uid in seen] == [2] * 40 + [1] * 40 + [0] * 40
+        held = browser.get("/?state=held")
+        assert re.findall(r'href="/studies/([0-9.]+)"', held.text) == ["1.2.7"]
+        assert "asks the ward" in held.text
+        assert browser.get("/?uid=1.2.9").url.path == "/studies/1.2.9"
+        for path in ("/?uid=../../etc", "/?before=x", "/studies/1.2.999", "/studies/..%2f..%2fetc"):
+            assert browser.get(path).status_code == 404, path
