@@ -131,6 +131,7 @@ class Reason(StrEnum):
     NOT_DICOM = "not_dicom"
     SOP_CLASS_MISMATCH = "sop_class_mismatch"
     SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"
+    TRANSFER_SYNTAX_NOT_SUPPORTED = "transfer_syntax_not_supported"
     UID_INVALID = "uid_invalid"
     UID_MISMATCH = "uid_mismatch"
     TRUNCATED = "truncated"

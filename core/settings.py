@@ -138,6 +138,13 @@ class Listener(_Section):
     data_path: Literal["stock", "replaced"] = "stock"  # stock: pynetdicom's own, slower
 
 
+class Dicomweb(_Section):
+    """The STOW-RS door, on the port of `http`."""
+
+    stow: bool = True
+    token: SecretStr | None = None  # as Bearer, or as Basic's password; without one STOW is open on loopback alone
+
+
 class Expected(_Section):
     """How many series of a kind a study is waited for, by what their headers say; only ever a delay."""
 
@@ -310,6 +317,7 @@ class Settings(BaseSettings):
     peers: tuple[Peer, ...] = (Peer(network="127.0.0.0/8"), Peer(network="::1/128"))
     limits: Limits = Limits()
     listener: Listener = Listener()
+    dicomweb: Dicomweb = Dicomweb()
     completeness: Completeness = Completeness()
     source: Source = Source()
     grading: Grading = Grading()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import threading
@@ -129,8 +130,9 @@ def _gauge(ledger: Ledger, store: Spool) -> None:
 class Server:
     """uvicorn in a thread, on a socket that is bound before the thread starts."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
-        """Raises OSError when the port is taken."""
+    def __init__(self, app: Starlette, host: str, port: int, *, drain_s: float) -> None:
+        """``drain_s`` is given to requests under way at the end. Raises OSError when the port is taken."""
+        self._drain_s = drain_s
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,7 +143,9 @@ class Server:
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=math.ceil(drain_s)
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
 
@@ -149,9 +153,13 @@ class Server:
         """Serve in the background."""
         self._thread.start()
 
+    def close(self) -> None:
+        """Accept nothing more; does not wait."""
+        self._server.should_exit = True
+
     def stop(self) -> None:
         """Finish what is being answered and close."""
-        self._server.should_exit = True
+        self.close()
         if self._thread.ident is not None:  # it may never have been started
-            self._thread.join(timeout=10)
+            self._thread.join(timeout=self._drain_s + 10)
         self._socket.close()

@@ -1,6 +1,6 @@
-"""What becomes of one C-STORE, whichever data path brings its bytes: checked, durable, told to the filer, answered.
+"""What becomes of one object, whichever door brings its bytes: checked, durable, told to the filer, answered.
 
-The border of the DIMSE door: whatever happens becomes a status, never a dead thread.
+The border of the doors: whatever happens becomes a status, never a dead thread.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cauda.core import log, metrics, spool, stack, uids
+from cauda.core import errors, log, metrics, spool, stack, uids
 from cauda.core.domain import Reason
-from cauda.core.errors import Rejected, answer_for, error_comment
+from cauda.core.errors import Rejected
 from cauda.core.settings import Settings
 from cauda.listener import head
 from cauda.listener.filer import Arrived, Told
@@ -28,10 +28,11 @@ _ROOM_EVERY_BYTES = 1 << 24  # how much of a large object may come before free s
 
 @dataclass(slots=True)
 class Session:
-    """What one association did."""
+    """What one association, or one STOW request, did."""
 
     origin: Origin
     began: float
+    door: str = "dimse"
     instances: int = 0
     refused: int = 0
     bytes: int = 0
@@ -40,16 +41,17 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The C-STORE SCP's state: where it lands objects and whom it tells."""
+    """The doors' state: where they land objects and whom they tell."""
 
     settings: Settings
     spool: spool.Spool
     arrivals: Path
     tell: Callable[[Told], None]
     guests: Guests
-    sessions: dict[int, Session] = field(default_factory=dict)  # by id(association)
+    sessions: dict[int, Session] = field(default_factory=dict)  # by id() of an association or request
     lock: threading.Lock = field(default_factory=threading.Lock)
     counter: itertools.count[int] = field(default_factory=itertools.count)
+    closing: threading.Event = field(default_factory=threading.Event)  # nothing new is begun
     run: str = field(default_factory=lambda: f"{time.time_ns():020d}-{secrets.token_hex(4)}")
 
     def name(self) -> str:
@@ -60,24 +62,30 @@ class Door:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a C-STORE-RQ announces, and the presentation context that it came in."""
+    """What a C-STORE-RQ announces and the presentation context that it came in, or what a file's File Meta says."""
 
     sop_class_uid: str
     sop_uid: str
     abstract_syntax: str
     transfer_syntax: str
+    study_uid: str | None = None  # the study that it must belong to, where the sender names one
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A C-STORE status and its Error Comment."""
+    """A status in each door's terms, and its Error Comment."""
 
-    status: int
-    comment: str
+    said: errors.Answer
+    comment: str = ""
+
+    @property
+    def status(self) -> int:
+        """The C-STORE status."""
+        return self.said.dimse
 
 
 class Store:
-    """One C-STORE under way: `take` its data set as it comes, then `answer`, or `drop` it.
+    """One object under way: `take` its data set as it comes, then `answer`, or `drop` it.
 
     None of them raises. After the first thing that went wrong nothing is written any more.
     """
@@ -94,7 +102,7 @@ class Store:
         self._error: Exception | None = None
         try:
             self._open(stage)
-        except Exception as error:  # noqa: BLE001  the DIMSE border
+        except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
     def take(self, content: Sequence[bytes | memoryview]) -> None:
@@ -105,7 +113,7 @@ class Store:
         try:
             self._check_size()
             self._part.write(content)
-        except Exception as error:  # noqa: BLE001  the DIMSE border
+        except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
     def answer(self, began: float) -> Answer:
@@ -113,15 +121,15 @@ class Store:
         if self._error is None:
             try:
                 self._land()
-            except Exception as error:  # noqa: BLE001  the DIMSE border
+            except Exception as error:  # noqa: BLE001  the border of the doors
                 self._fail(error)
         if self._error is not None:
-            return self._refuse(self._error)
+            return refuse(self._session, self._error)
         self._session.instances += 1
         self._session.bytes += self.bytes
         metrics.acknowledged.inc()
         metrics.acknowledge_seconds.observe(time.monotonic() - began)
-        return Answer(0x0000, "")
+        return Answer(errors.SUCCESS)
 
     def drop(self) -> None:
         """The rest will not come: leave nothing behind."""
@@ -169,20 +177,22 @@ class Store:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
         if found.sop_uid != request.sop_uid:
             raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
+        if request.study_uid not in {None, found.study_uid}:
+            raise Rejected(Reason.UID_MISMATCH, "Study Instance UID differs from the request's")
         path = self._part.land()
         self._part = None
         self._door.tell(Arrived(path))
 
-    def _refuse(self, error: Exception) -> Answer:
-        self._session.refused += 1
-        answer = Answer(answer_for(error).dimse, error_comment(error))
-        reason = getattr(error, "reason", Reason.BUG)
-        metrics.refused.labels(reason).inc()
-        logger = log.get("dimse").bind(
-            association=self._session.origin.association_id, status=f"{answer.status:04X}"
-        )  # fmt: skip
-        if reason is Reason.BUG:
-            logger.error("store_failed", stack=stack.of(error))
-        else:
-            logger.warning("store_refused", reason=reason, message=answer.comment)
-        return answer
+
+def refuse(session: Session, error: Exception) -> Answer:
+    """The answer to an object that is not stored; counted and logged."""
+    session.refused += 1
+    answer = Answer(errors.answer_for(error), errors.error_comment(error))
+    reason = getattr(error, "reason", Reason.BUG)
+    metrics.refused.labels(reason).inc()
+    logger = log.get(session.door).bind(association=session.origin.association_id, status=f"{answer.status:04X}")
+    if reason is Reason.BUG:
+        logger.error("store_failed", stack=stack.of(error))
+    else:
+        logger.warning("store_refused", reason=reason, message=answer.comment)
+    return answer

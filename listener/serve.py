@@ -16,7 +16,7 @@ from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
-from cauda.listener import completeness, dimse, http, landing, pages
+from cauda.listener import completeness, dicomweb, dimse, http, landing, pages
 from cauda.listener.archive import Asker
 from cauda.listener.filer import PASSING, Filer, adopt
 from cauda.listener.guests import Guests
@@ -62,7 +62,7 @@ def run(
     desk = pages.Desk(
         settings=settings, ledger=book, store=store, fingerprint=fingerprint, sessions=_sessions(settings)
     )
-    shown = _bound_http(settings, book, store, certificates, pages.routes(desk))
+    shown = _bound_http(settings, book, store, certificates, [*dicomweb.routes(door), *pages.routes(desk)])
     try:
         servers = dimse.start(door, certificates)
     except Misconfigured:
@@ -81,10 +81,12 @@ def run(
     try:
         _tick_until(stop, settings, book, store, arrivals, fingerprint, token, _beside(book, guests, certificates))
     finally:
+        door.closing.set()
+        shown.close()
         dimse.drain(servers, settings.limits.drain_s)
+        shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
         asker.finish()
-        shown.stop()
         _goodbye(book, arrivals, token)
 
 
@@ -119,7 +121,7 @@ def _bound_http(
 ) -> http.Server:
     app = http.application(settings, book, store, certificates, doors)
     try:
-        return http.Server(app, settings.http.host, settings.http.port)
+        return http.Server(app, settings.http.host, settings.http.port, drain_s=settings.limits.drain_s)
     except OSError as error:
         where = f"{settings.http.host}:{settings.http.port}"
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error

@@ -18,6 +18,7 @@ ROWS = [
     (Rejected(Reason.SOP_CLASS_MISMATCH), 0xA900, 409),
     (Rejected(Reason.UID_MISMATCH), 0xA900, 409),
     (Rejected(Reason.SOP_CLASS_NOT_SUPPORTED), 0x0122, 409),
+    (Rejected(Reason.TRANSFER_SYNTAX_NOT_SUPPORTED), 0x0122, 409),
     (Rejected(Reason.NOT_DICOM), 0xC000, 409),
     (Rejected(Reason.TRUNCATED), 0xC000, 409),
     (Rejected(Reason.UID_INVALID), 0xC000, 409),

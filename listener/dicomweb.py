@@ -1,0 +1,173 @@
+"""The DICOMweb door: STOW-RS, streamed part by part (PS3.18 section 10.5). Nothing can be searched or retrieved."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from cauda.core import log, metrics, stack, uids
+from cauda.core.domain import Reason
+from cauda.core.peers import Verdict
+from cauda.core.settings import Settings, is_loopback
+from cauda.listener import auth, multipart, stow
+from cauda.listener.filer import Ended, Learned, Opened, Refused
+from cauda.listener.landing import Door, Session
+from cauda.listener.part10 import Origin
+
+SOURCE = "STOW-RS"  # where an AE title is asked for, as in the list of peers: HTTP has none
+_AT_ONCE_BYTES = 1 << 18  # gathered before a thread is asked to write
+_SLOWEST_BYTES_S = 1024  # a body that comes slower on the whole is no honest one
+_JSON = "application/dicom+json"
+
+
+class _Refusal(Exception):
+    """The whole request is turned away."""
+
+    def __init__(self, status: int, words: str, **headers: str) -> None:
+        super().__init__(words)
+        self.response = PlainTextResponse(f"{words}\n", status, {k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def routes(door: Door) -> list[Route]:
+    """The endpoints; none where the setting is off."""
+    if not door.settings.dicomweb.stow:
+        return []
+
+    async def store(request: Request) -> Response:
+        try:
+            return await _store(request, door)
+        except _Refusal as refusal:
+            return refusal.response
+        except Exception as error:  # noqa: BLE001  the HTTP border
+            log.get("stow").error("request_failed", stack=stack.of(error))
+            return PlainTextResponse("internal error\n", 500)
+
+    return [
+        Route("/dicom-web/studies", store, methods=["POST"]),
+        Route("/dicom-web/studies/{study}", store, methods=["POST"]),
+    ]
+
+
+async def _store(request: Request, door: Door) -> Response:
+    address = request.client.host if request.client else ""
+    _check_peer(request, door, address)
+    body, study_uid = _check_request(request)
+    async with _session(door, address) as session:
+        reception = stow.Reception(door, session, body.boundary, study_uid)
+        try:
+            await _receive(request, reception, door.settings.limits.network_timeout_s)
+        except multipart.Malformed as error:
+            log.get("stow").warning("body_malformed", association=session.origin.association_id, message=str(error))
+            return _answer(reception, 400, str(error))
+        except TimeoutError:
+            return _answer(reception, 408, "the body came too slowly")
+        finally:
+            reception.drop()
+        session.ended = True  # a release; everything else is an abort
+        return _answer(reception, stow.http_status(reception.results))
+
+
+def _check_peer(request: Request, door: Door, address: str) -> None:
+    settings = door.settings
+    verdict = door.guests.verdict(SOURCE, address)
+    if verdict is Verdict.OUT:
+        door.tell(Refused(aet=SOURCE, address=address, reason=Reason.CALLING_AE_NOT_ALLOWED))
+        raise _Refusal(403, f"{SOURCE} from this address is not on the list of peers")
+    if token := _token(settings):
+        if not auth.has_token(request.headers.get("authorization", ""), token):
+            raise _Refusal(401, "a token is needed", WWW_Authenticate='Basic realm="Cauda", Bearer')
+    elif not is_loopback(settings.http.host):
+        raise _Refusal(403, "closed: set dicomweb.token, or bind http.host to loopback")
+    with door.lock:
+        sessions = list(door.sessions.values())
+    here = sum(1 for one in sessions if one.origin.address == address)
+    if len(sessions) >= settings.limits.max_associations or here >= settings.limits.max_associations_per_peer:
+        raise _Refusal(503, "too many transfers at once", Retry_After="5")
+    if door.closing.is_set():
+        raise _Refusal(503, "shutting down", Retry_After="30")
+    if verdict is Verdict.LEARN:
+        door.tell(Learned(aet=SOURCE, address=address))
+
+
+def _token(settings: Settings) -> str:
+    return settings.dicomweb.token.get_secret_value() if settings.dicomweb.token else ""
+
+
+def _check_request(request: Request) -> tuple[multipart.MediaType, str | None]:
+    """How the body is split, and the study in the URL."""
+    try:
+        body = multipart.media_type(request.headers.get("content-type", ""))
+    except multipart.Malformed as error:
+        raise _Refusal(400, str(error)) from error
+    if body.name != "multipart/related" or body.root_type not in {"application/dicom", ""}:
+        raise _Refusal(415, 'the body must be multipart/related; type="application/dicom"')
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _Refusal(415, "a body with a Content-Encoding is not taken")
+    if not body.boundary:
+        raise _Refusal(400, "multipart/related without a boundary")
+    study: str | None = request.path_params.get("study")
+    if study is not None and not uids.is_uid(study):
+        raise _Refusal(400, "the study in the URL is not a valid UID")
+    return body, study
+
+
+@asynccontextmanager
+async def _session(door: Door, address: str) -> AsyncIterator[Session]:
+    """What an association is on the DIMSE side: its end counts like a release for completeness."""
+    origin = Origin(
+        association_id=secrets.token_hex(16), calling_aet=SOURCE, called_aet=door.settings.node.aet, address=address
+    )
+    session = Session(origin, time.monotonic(), "stow")
+    with door.lock:
+        door.sessions[id(session)] = session
+    door.tell(Opened(origin))
+    try:
+        yield session
+    finally:
+        with door.lock:
+            del door.sessions[id(session)]
+        how = "released" if session.ended else "aborted"
+        metrics.associations.labels(how).inc()
+        door.tell(Ended(origin.association_id, how))
+        log.get("stow").info(
+            "request_ended", association=origin.association_id, address=address, how=how, instances=session.instances,
+            refused=session.refused, bytes=session.bytes, seconds=round(time.monotonic() - session.began, 2),
+        )  # fmt: skip
+
+
+async def _receive(request: Request, reception: stow.Reception, patience_s: float) -> None:
+    """Feed the body; TimeoutError when it stops or drips, Malformed when it ends too soon."""
+    began, count = time.monotonic(), 0
+    gathered = bytearray()
+    chunks = request.stream().__aiter__()
+    while True:
+        slowest = began + patience_s + count / _SLOWEST_BYTES_S - time.monotonic()
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), max(min(patience_s, slowest), 0))
+        except ClientDisconnect as error:
+            raise multipart.Malformed("the peer hung up") from error
+        count += len(chunk or b"")
+        gathered += chunk or b""
+        if chunk is None or len(gathered) >= _AT_ONCE_BYTES:
+            await run_in_threadpool(reception.feed, bytes(gathered))
+            gathered.clear()
+        if chunk is None:
+            return reception.finish()
+
+
+def _answer(reception: stow.Reception, status: int, words: str = "") -> Response:
+    """What was stored and what was not; in words, too, where somebody reads headers (PS3.18 10.5.3)."""
+    failed = {one.answer.comment for one in reception.results if not one.stored}
+    said = [words] if words else sorted(failed)[:3]
+    headers = {"Warning": ", ".join(f'299 Cauda "{one.replace(chr(34), "")}"' for one in said)} if said else {}
+    if status in {400, 408}:
+        headers["Connection"] = "close"
+    return JSONResponse(stow.response(reception.results), status, headers, media_type=_JSON)
