@@ -223,7 +223,7 @@ class Part:
         self._staged += len(chunk)
 
     def content(self) -> memoryview:
-        """What was written so far, valid until more is written; not for an empty file."""
+        """What was written; nothing may be written after, and the file may not be empty where it outgrew its stage."""
         if self._stage is not None and not self._written:
             return self._stage[: self._staged]
         try:

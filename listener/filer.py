@@ -29,7 +29,7 @@ BATCH = 64
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 # Filing one object costs as much processor time as receiving three, and both want the interpreter: a burst is received
 # first and filed in the pauses.
-_QUIET_S, _PATIENCE_S, _MOST_WAITING = 0.05, 2.0, 4096
+_QUIET_S, _PATIENCE_S = 0.05, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Filer:
         self._queue: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._last_arrival = 0.0
+        self._behind = False  # the queue was not emptied since we last gave way
         self._thread = threading.Thread(target=self._run, name="filer")
         self._log = log.get("filer")
         self._away = False
@@ -120,11 +121,12 @@ class Filer:
     def _take(self) -> tuple[list[Told], bool]:
         batch: list[Told] = []
         first = self._queue.get()
-        if isinstance(first, Arrived):
+        if isinstance(first, Arrived) and not self._behind:
             self._give_way()
         while first is not None:
             batch.append(first)
-            if len(batch) == BATCH:
+            self._behind = len(batch) == BATCH
+            if self._behind:
                 return batch, False
             try:
                 first = self._queue.get_nowait()
@@ -133,9 +135,13 @@ class Filer:
         return batch, True
 
     def _give_way(self) -> None:
-        """Wait for a pause between arrivals; never long, not with many waiting, and not at the end."""
+        """Wait for a pause between arrivals: once for all that is waiting, never long, and not at the end.
+
+        A stream without pauses is filed from then on as it comes: what arrived is never older than the patience and
+        the time that filing takes.
+        """
         until = time.monotonic() + _PATIENCE_S
-        while self._queue.qsize() < _MOST_WAITING:
+        while True:
             now = time.monotonic()
             wait = min(self._last_arrival + _QUIET_S, until) - now
             if wait <= 0 or self._stop.wait(wait):

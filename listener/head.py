@@ -19,6 +19,8 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
+                        b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"})  # fmt: skip
 _UNDEFINED = 0xFFFFFFFF
 _MAX_DEPTH = 32
 _PIXEL_DATA = 0x7FE00010
@@ -84,9 +86,10 @@ class _Walker:
     def __init__(self, data: memoryview, *, big: bool, implicit: bool) -> None:
         self.data = data
         self.at = 0
+        self.end = len(data)
         order = ">" if big else "<"
-        self.tag = struct.Struct(order + "HH")
-        self.u16 = struct.Struct(order + "H")
+        self.without_vr = struct.Struct(order + "HHI")
+        self.with_vr = struct.Struct(order + "HH2sH")
         self.u32 = struct.Struct(order + "I")
         self.implicit = implicit
 
@@ -94,8 +97,8 @@ class _Walker:
         """Walk to the end; returns the raw values of the UID elements."""
         found: dict[int, bytes] = {}
         previous = -1
-        while self.at < len(self.data):
-            if self.at + 8 > len(self.data) and not any(self.data[self.at :]):
+        while self.at < self.end:
+            if self.at + 8 > self.end and not any(self.data[self.at :]):
                 return found  # padding
             tag, vr, length = self.header(self.implicit)
             if tag <= previous or tag >> 16 in {0x0000, 0xFFFE} or (previous < 0 and tag >> 16 > 0x7FE0):
@@ -115,17 +118,18 @@ class _Walker:
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
-        group, element = self.tag.unpack(self.take(4))
-        tag = group << 16 | element
-        if group == 0xFFFE or implicit:
-            return tag, b"", self.u32.unpack(self.take(4))[0]
-        vr = bytes(self.take(2))
-        if not (vr.isalpha() and vr.isupper()):
-            raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+        at = self.at
+        self.skip(8)
+        group, element, length = self.without_vr.unpack_from(self.data, at)
+        if implicit or group == 0xFFFE:
+            return group << 16 | element, b"", length
+        _, _, vr, length = self.with_vr.unpack_from(self.data, at)
         if vr in _LONG_VRS:
-            self.take(2)
-            return tag, vr, self.u32.unpack(self.take(4))[0]
-        return tag, vr, self.u16.unpack(self.take(2))[0]
+            self.skip(4)
+            (length,) = self.u32.unpack_from(self.data, at + 8)
+        elif vr not in _SHORT_VRS and not (vr.isalpha() and vr.isupper()):
+            raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+        return group << 16 | element, vr, length
 
     def items(self, *, implicit: bool, depth: int) -> None:
         """Past a sequence of undefined length."""
@@ -163,14 +167,8 @@ class _Walker:
                 raise Rejected(Reason.TRUNCATED, "encapsulated pixel data does not end")
             self.skip(length)
 
-    def take(self, count: int) -> memoryview:
-        """The next bytes."""
-        start = self.at
-        self.skip(count)
-        return self.data[start : self.at]
-
     def skip(self, count: int) -> None:
         """Move on; Rejected past the end."""
         self.at += count
-        if self.at > len(self.data):
+        if self.at > self.end:
             raise Rejected(Reason.TRUNCATED, "data set is cut short")

@@ -1,26 +1,24 @@
-"""How fast an image is acknowledged, beside DCMTK and Orthanc: `make bench`.
+"""How fast an image is acknowledged, beside DCMTK, Orthanc and pynetdicom: `make bench`.
 
-One run, interleaved repetitions, medians. Every server gets the same files from the same `storescu` over loopback, one
-association. Only ratios carry over to another machine. Ours runs under `strace` with a seccomp filter that stops at
-sync calls alone, so that the measured run shows whether it really syncs: fewer than one data sync an image ends it.
+One run, interleaved repetitions, medians; every server gets the same images over loopback. Only ratios carry over to
+another machine, and on a busy one not even these. Ours runs under `strace` with a seccomp filter that stops at sync
+calls alone, and every measured transfer must show a data sync and a folder sync an image, or the run ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import random
-import re
-import shlex
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,136 +26,159 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from builders import mr_image, part10
-from peers import HOST, answers, free_port, orthanc, program, until
+from peers import HOST, until
 
-CALLED = "CAUDA"
+sys.path.insert(0, str(Path(__file__).parent))
 
+import table
+from servers import CALLED, Server, everybody
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Somebody to send to."""
-
-    name: str
-    durable: str
-    command: str
-    port: int
+_GRADERS_NICENESS = 10  # cauda.worker.child gives itself as much
 
 
-def images(folder: Path, count: int, seed: int) -> None:
-    """MR images of 512 x 512 (525 KB), all of one series."""
-    draw = random.Random(seed)
-    pixels = np.random.default_rng(seed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """How something is sent."""
+
+    side: int  # pixels
+    associations: int
+    nodelay: bool = True  # at the sender; its own default leaves Nagle's algorithm on
+    saturated: bool = False  # every core computes as graders do
+
+    def __str__(self) -> str:
+        """In words."""
+        many = f"{self.associations} association{'s' if self.associations > 1 else ''}"
+        return f"{self.side} x {self.side}, {many}, sender {'NODELAY' if self.nodelay else 'as shipped (Nagle on)'}" + (
+            ", cores saturated" if self.saturated else ""
+        )
+
+
+CASES = (
+    Case(side=512, associations=1),
+    Case(side=512, associations=4),
+    Case(side=512, associations=1, nodelay=False),
+    Case(side=320, associations=1),
+    Case(side=320, associations=4),
+    Case(side=512, associations=4, saturated=True),
+)
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a server did in one case, a value a repetition."""
+
+    rates: list[float] = field(default_factory=list)  # images a second
+    cpu_ms: list[float] = field(default_factory=list)  # of the server, an image, until the last answer
+    answer_s: list[float] = field(default_factory=list)  # of every image, from its last byte sent
+
+    @property
+    def rate(self) -> float:
+        """The median."""
+        return statistics.median(self.rates)
+
+    @property
+    def cpu(self) -> float:
+        """The median, in milliseconds."""
+        return statistics.median(self.cpu_ms)
+
+    def percentile_ms(self, percent: float) -> float:
+        """Of all answers, in milliseconds."""
+        return float(np.percentile(self.answer_s, percent)) * 1000
+
+
+def images(folder: Path, side: int, count: int, seed: int) -> None:
+    """MR images of one series."""
+    folder.mkdir()
+    draw, pixels = random.Random(seed), np.random.default_rng(seed)
     study, series = (f"2.25.{draw.getrandbits(100)}" for _ in range(2))
     for number in range(count):
-        one = mr_image(study, series, f"2.25.{draw.getrandbits(100)}", InstanceNumber=number + 1)
-        one.Rows = one.Columns = 512
-        one.PixelData = pixels.integers(0, 4096, (512, 512), dtype=np.uint16).tobytes()
+        one = mr_image(study, series, f"2.25.1{draw.getrandbits(90):028d}", InstanceNumber=number + 1)
+        one.Rows = one.Columns = side
+        one.PixelData = pixels.integers(0, 4096, (side, side), dtype=np.uint16).tobytes()
         (folder / f"{number:04}.dcm").write_bytes(part10(one))
 
 
+def send(server: Server, folder: Path, case: Case, salts: Iterator[int]) -> tuple[float, float, list[float]]:
+    """Seconds from the first association to the last answer, the server's processor time, and seconds to each answer.
+
+    All associations begin together.
+    """
+    program = str(Path(__file__).with_name("sender.py"))
+    argv = [sys.executable, program, HOST, str(server.port), CALLED, str(folder), *(["--nodelay"] * case.nodelay)]
+    senders = [
+        subprocess.Popen(
+            [*argv, "--salt", str(next(salts))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(case.associations)
+    ]  # fmt: skip
+    for one in senders:
+        if one.stdout is None or one.stdout.readline() != "ready\n":
+            raise SystemExit(f"a sender to {server.name} did not get ready")
+    before = server.cpu_s()
+    for one in senders:
+        if one.stdin is not None:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+    said = [one.stdout.readline() for one in senders if one.stdout is not None]
+    cpu = server.cpu_s() - before
+    for one in senders:
+        one.communicate()
+    found = [json.loads(line) for line in said]
+    return max(one["seconds"] for one in found), cpu, [s for one in found for s in one["answer_s"]]
+
+
 @contextmanager
-def running(
-    name: str, durable: str, argv: Sequence[str], port: int, folder: Path, **environment: str
-) -> Iterator[Server]:
-    """A server on a port, its output in a log."""
-    shown = " ".join([*(f"{k}={v}" for k, v in environment.items()), shlex.join(argv)])
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
-                                   env=os.environ | environment, process_group=0)  # fmt: skip
+def busy(*, really: bool) -> Iterator[None]:
+    """Every core computes, as nice as our graders are."""
+    code = f"import os, numpy as np; os.nice({_GRADERS_NICENESS}); a = np.ones((400, 400))\nwhile True: a @ a"
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    graders = [
+        subprocess.Popen([sys.executable, "-c", code], env=one_thread) for _ in range(os.cpu_count() or 1) if really
+    ]
     try:
-        until(lambda: answers(port) or process.poll() is not None, 60, f"{name} to listen")
-        if process.poll() is not None:
-            raise SystemExit(f"{name} ended: {(folder / 'log').read_text()[-2000:]}")
-        yield Server(name, durable, shown, port)
+        yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # strace itself is deaf to it
-        process.wait(60)
+        for one in graders:
+            one.kill()
+            one.wait()
 
 
-def send(server: Server, files: Path, *, nodelay: bool) -> float:
-    """Seconds for one association with all files; every one must be acknowledged."""
-    argv = [program("storescu"), "+sd", "-aec", CALLED, HOST, str(server.port), str(files)]
-    environment = os.environ | ({"TCP_NODELAY": "1"} if nodelay else {})
-    begun = time.perf_counter()
-    subprocess.run(argv, check=True, capture_output=True, env=environment, timeout=600)
-    return time.perf_counter() - begun
-
-
-def syncs(trace: Path) -> int:
-    """Data syncs that the trace shows."""
-    return len(re.findall(r"\b(?:fdatasync|fsync)\(", trace.read_text(errors="replace")))
+def measure(server: Server, folder: Path, case: Case, count: int, salts: Iterator[int], into: Measured) -> None:
+    """One transfer."""
+    syncs = server.syncs()
+    with busy(really=case.saturated):
+        seconds, cpu, answers = send(server, folder, case, salts)
+    total = count * case.associations
+    done = tuple(after - before for before, after in zip(syncs, server.syncs(), strict=True))
+    if server.trace is not None and min(done) < total:
+        raise SystemExit(f"{server.name}: only {done} data and folder syncs for {total} images")
+    into.rates.append(total / seconds)
+    into.cpu_ms.append(cpu * 1000 / total)
+    into.answer_s += answers
+    until(lambda: not list(server.place.glob("data/arrivals/*/*.dcm")), 300, f"{server.name} to have filed everything")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=100, help="of each association")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    salts = itertools.count(given.seed * 1_000_000)  # never the same object twice
+    found: dict[tuple[str, Case], Measured] = {}
     with tempfile.TemporaryDirectory(prefix="cauda-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        batches = [folder / f"images{n}" for n in range(2 * given.repeat)]  # never the same object twice
-        for number, batch in enumerate(batches):
-            batch.mkdir()
-            images(batch, given.images, given.seed + number)
-        servers, trace = start(stack, folder)
-        measured: dict[tuple[str, bool], list[float]] = {}
-        for repetition in range(given.repeat):
-            for nodelay in (False, True):
+        for side in {case.side for case in CASES}:
+            images(folder / str(side), side, given.images, given.seed + side)
+        servers: Sequence[Server] = [stack.enter_context(one) for one in everybody(folder)]
+        for _ in range(given.repeat):
+            for case in CASES:
                 for server in servers:
-                    batch = batches[2 * repetition + nodelay]
-                    before = syncs(trace)
-                    seconds = send(server, batch, nodelay=nodelay)
-                    measured.setdefault((server.name, nodelay), []).append(given.images / seconds)
-                    if server.name == "cauda" and syncs(trace) - before < given.images:
-                        raise SystemExit(f"only {syncs(trace) - before} syncs for {given.images} images")
-        show(servers, measured, given)
-
-
-def start(stack: ExitStack, folder: Path) -> tuple[list[Server], Path]:
-    """Ours and its peers, each in a folder of its own."""
-    places = {name: folder / name for name in ("cauda", "storescp", "storescp-fast")}
-    for place in places.values():
-        place.mkdir()
-    trace, port = folder / "trace", free_port()
-    ours = [
-        program("strace"), "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(trace), sys.executable, "-P",
-        "-m", "cauda.deploy", "listen", "--data", str(places["cauda"] / "data"), "--port", str(port), "--http", "0",
-        "--bundle", "none",
-    ]  # fmt: skip
-    servers = [
-        stack.enter_context(running("cauda", "yes", ours, port, places["cauda"], CAUDA_LIMITS__MIN_FREE_BYTES="0"))
-    ]
-    port = free_port()
-    shipped = [program("storescp"), "-od", str(places["storescp"]), str(port)]
-    servers.append(stack.enter_context(running("storescp", "no", shipped, port, places["storescp"])))
-    port = free_port()
-    fast = [program("storescp"), "+B", "-pdu", "131072", "-od", str(places["storescp-fast"]), str(port)]
-    servers.append(
-        stack.enter_context(running("storescp +B", "no", fast, port, places["storescp-fast"], TCP_NODELAY="1"))
-    )
-    archive = stack.enter_context(orthanc(CALLED))
-    servers.append(Server("Orthanc", "file", shlex.join(archive.argv), archive.port))
-    return servers, trace
-
-
-def show(servers: Sequence[Server], measured: dict[tuple[str, bool], list[float]], given: argparse.Namespace) -> None:
-    """The table: images a second, and each against ours."""
-    print(f"{given.images} images of 525 KB, one association, median of {given.repeat} interleaved repetitions\n")
-    for nodelay in (False, True):
-        print("sender: " + ("TCP_NODELAY=1 storescu" if nodelay else "storescu as shipped"))
-        own = statistics.median(measured["cauda", nodelay])
-        for server in servers:
-            rates = measured[server.name, nodelay]
-            median = statistics.median(rates)
-            print(
-                f"  {server.name:12} durable: {server.durable:5} {median:7.0f} images/s  {1000 / median:6.2f} ms each"
-                f"  {own / median:6.2f} x is ours  ({min(rates):.0f} to {max(rates):.0f})"
-            )
-    print("\nours synced at least once an image in every run\n")
-    for server in servers:
-        print(f"{server.name:12} {server.command}")
+                    into = found.setdefault((server.name, case), Measured())
+                    measure(server, folder / str(case.side), case, given.images, salts, into)
+        table.show(servers, CASES, found, given.images, given.repeat)
 
 
 if __name__ == "__main__":

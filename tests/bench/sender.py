@@ -119,11 +119,14 @@ def associated(host: str, port: int, called: str, *, nodelay: bool) -> Iterator[
         read_pdu(sock)
 
 
-def prepared(files: Sequence[Path], largest: int) -> list[list[bytes]]:
-    """The PDUs of each file's C-STORE."""
+def prepared(files: Sequence[Path], largest: int, salt: int | None = None) -> list[list[bytes]]:
+    """The PDUs of each file's C-STORE; with a ``salt`` under UIDs that end in it, so that none was there before."""
     messages = []
     for number, file in enumerate(files):
         sop_uid, data = dataset_of(file.read_bytes())
+        if salt is not None:
+            fresh = sop_uid[:-8] + b"%08d" % salt
+            sop_uid, data = fresh, data.replace(sop_uid, fresh, 1)
         messages.append([*pdus(1, store_command(sop_uid, number % 65535 + 1), largest), *pdus(0, data, largest)])
     return messages
 
@@ -136,10 +139,11 @@ def main() -> None:
     parser.add_argument("called")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--nodelay", action="store_true")
+    parser.add_argument("--salt", type=int, help="other UIDs for another number")
     given = parser.parse_args()
     with associated(given.host, given.port, given.called, nodelay=given.nodelay) as (_, largest):
         pass  # a server that serves one association at a time must not be held while we prepare
-    messages = prepared(sorted(given.folder.iterdir()), largest)
+    messages = prepared(sorted(given.folder.iterdir()), largest, given.salt)
     print("ready", flush=True)
     sys.stdin.readline()
     begun = time.perf_counter()

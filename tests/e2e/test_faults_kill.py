@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from builders import mr_study, write
 from harness import Node, Sender, alive, assert_each_once, node, prepared, settled
+from listener_house import DATA_PATHS
 from peers import Orthanc, answers, orthanc, until
 from pydicom import Dataset
 
@@ -139,12 +140,16 @@ def _killer(call: str, pattern: str, when: int) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(900)
-def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data_path", DATA_PATHS)
+def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_nothing(
+    tmp_path: Path, data_path: str
+) -> None:
     data, folder = tmp_path / "data", tmp_path / "out"
     studies = [mr_study(f"listener {n}") for n in range(len(LISTENER))]
     sender = Sender(0)
     for point, study in zip(LISTENER, studies, strict=True):
-        with node(data, command=("listen",), launch=_killer(*point), start=False) as listener:
+        env = {"CAUDA_LISTENER__DATA_PATH": data_path}
+        with node(data, command=("listen",), launch=_killer(*point), env=env, start=False) as listener:
             listener.start(wait=False)
             # It may die before anybody calls: what the one before left behind is filed first of all.
             until(lambda: not alive(listener.pid) or answers(listener.port), 60, "it serves, or has died")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from builders import mr_study
 from harness import Sender, node, prepared
+from listener_house import DATA_PATHS
 from peers import program, until
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
@@ -74,12 +75,13 @@ def _completed(landing: Landing, call: str, arguments: str) -> None:
         landing.done.append("folder")
 
 
-def _record(tmp_path: Path, name: str, launch: tuple[str, ...]) -> tuple[list[str], int, int]:
+def _record(tmp_path: Path, name: str, launch: tuple[str, ...], data_path: str) -> tuple[list[str], int, int]:
     """The calls of a listener that receives one study; with the port and the number of its images."""
     record = tmp_path / f"{name}.strace"
     strace = (program("strace"), "-f", "-y", "-yy", "-s", "8", "-e", f"trace={TRACED}", "-o", str(record))
     study = prepared(mr_study(name))
-    with node(tmp_path / name, command=("listen",), under=strace, launch=launch) as listener:
+    env = {"CAUDA_LISTENER__DATA_PATH": data_path}
+    with node(tmp_path / name, command=("listen",), under=strace, launch=launch, env=env) as listener:
         sender = Sender(listener.port)
         assert sender.attempt(study)
         ended = "association_ended"
@@ -91,10 +93,10 @@ def _record(tmp_path: Path, name: str, launch: tuple[str, ...]) -> tuple[list[st
 LAUNCH = (sys.executable, "-P", "-m", "cauda.deploy")
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int, int]:
-    """One record for all."""
-    return _record(tmp_path_factory.mktemp("strace"), "plain", LAUNCH)
+@pytest.fixture(scope="module", params=DATA_PATHS)
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], int, int]:
+    """One record of each data path."""
+    return _record(tmp_path_factory.mktemp("strace"), "plain", LAUNCH, request.param)
 
 
 def test_every_response_leaves_after_its_image_is_durable(recorded: tuple[list[str], int, int]) -> None:
@@ -132,10 +134,10 @@ def test_a_record_in_which_one_call_is_missing_does_not_pass(
         responses_after_syncs(_without(call, place)(lines), port)
 
 
-@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
-def test_a_listener_that_really_does_not_sync_does_not_pass(tmp_path: Path, call: str) -> None:
+@pytest.mark.parametrize(("call", "data_path"), list(zip(["fdatasync", "fsync"], DATA_PATHS, strict=True)))
+def test_a_listener_that_really_does_not_sync_does_not_pass(tmp_path: Path, call: str, data_path: str) -> None:
     """The control on a real process: the same listener with one call made to do nothing."""
     broken = f"import os, sys; os.{call} = lambda fd: None; from cauda.deploy.cli import main; sys.exit(main())"
-    lines, port, _ = _record(tmp_path, call, (sys.executable, "-P", "-c", broken))
+    lines, port, _ = _record(tmp_path, call, (sys.executable, "-P", "-c", broken), data_path)
     with pytest.raises(AssertionError, match="after only"):
         responses_after_syncs(lines, port)

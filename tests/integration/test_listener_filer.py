@@ -13,7 +13,7 @@ from listener_house import listener, store
 from peers import until
 from pydicom import Dataset
 
-from cauda.core import compare, schema, spool
+from cauda.core import compare, ledger, schema, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.listener import filer, part10
@@ -113,3 +113,55 @@ def test_an_image_whose_first_version_is_gone_is_filed_and_its_study_held(tmp_pa
         until(lambda: house.row(schema.study)["hold"] == Reason.PIXELS_CHANGED, what="hold")
         house.until_filed()
         assert not list((house.data / "unfiled").iterdir())
+
+
+def a_filer(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[filer.Filer, list[filer.Told], list[int]]:
+    """A filer, what it has filed, and how much was waiting each time it gave way to a burst that never pauses."""
+    done: list[filer.Told] = []
+    gave_way: list[int] = []
+    monkeypatch.setattr(filer, "file_or_set_aside", lambda _ledger, _spool, _name, batch: done.extend(batch))
+    monkeypatch.setattr(filer, "_QUIET_S", 3600.0)
+    made = filer.Filer(ledger.open_ledger(f"sqlite:///{data / 'unused'}"), spool.Spool(data), "me")
+    real = made._give_way
+
+    def give_way() -> None:
+        gave_way.append(made._queue.qsize())
+        real()
+
+    monkeypatch.setattr(made, "_give_way", give_way)
+    return made, done, gave_way
+
+
+def test_a_stream_without_pauses_is_given_way_once_and_then_filed_as_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every batch would wait for its pause, and the last image for hundreds of batches."""
+    monkeypatch.setattr(filer, "_PATIENCE_S", 0.2)
+    made, done, gave_way = a_filer(tmp_path, monkeypatch)
+    for n in range(10 * filer.BATCH):
+        made.tell(filer.Arrived(tmp_path / str(n)))
+    ended = filer.Ended("a", "released")
+    made.tell(ended)
+    made.start()
+    try:
+        until(lambda: ended in done, what="everything filed although nothing ever paused")
+        assert gave_way == [10 * filer.BATCH]
+        made.tell(filer.Arrived(tmp_path / "later"))
+        until(lambda: len(done) == 10 * filer.BATCH + 2, what="the next one filed")
+        assert len(gave_way) == 2, "the queue was empty: the next burst is given way again"
+        made.tell(ended)
+        until(lambda: len(done) == 10 * filer.BATCH + 3, what="an end waits for no pause")
+        assert len(gave_way) == 2
+    finally:
+        made.finish()
+
+
+def test_giving_way_holds_up_no_drain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filer, "_PATIENCE_S", 3600.0)
+    made, done, gave_way = a_filer(tmp_path, monkeypatch)
+    made.start()
+    for n in range(3 * filer.BATCH):
+        made.tell(filer.Arrived(tmp_path / str(n)))
+    until(lambda: gave_way, what="it waits")
+    made.finish()
+    assert len(done) == 3 * filer.BATCH

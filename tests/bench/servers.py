@@ -1,0 +1,140 @@
+"""Who is measured, and what a process of theirs has cost so far."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import answers, free_port, orthanc, program, until
+
+CALLED = "CAUDA"
+NODELAY = {"TCP_NODELAY": "1"}
+_OUT = "out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Somebody to send to, running."""
+
+    name: str
+    durable: str  # what is on disk for sure when it says success
+    command: str
+    port: int
+    pid: int
+    place: Path  # where it writes
+    trace: Path | None = None  # of its sync calls
+
+    def syncs(self) -> tuple[int, int]:
+        """Data syncs and folder syncs since it began."""
+        text = self.trace.read_text(errors="replace") if self.trace else ""
+        return len(re.findall(r"\bfdatasync\(", text)), len(re.findall(r"\bfsync\(", text))
+
+    def cpu_s(self) -> float:
+        """Processor time of its processes and of those that have ended; a tracer's own is not counted."""
+        return sum(_cpu_s(pid) for pid in tree(self.pid))
+
+    def most_mb(self) -> float:
+        """The largest resident size so far, of all its living processes together."""
+        return sum(_most_kb(pid) for pid in tree(self.pid)) / 1024
+
+
+def tree(pid: int) -> list[int]:
+    """A process and those below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += tree(int(child))
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    if name.endswith("(strace"):
+        return 0.0
+    return sum(map(int, rest.split()[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _most_kb(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found and Path(f"/proc/{pid}/comm").read_text() != "strace\n" else 0
+
+
+@contextmanager
+def running(
+    folder: Path, name: str, durable: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """A server until the end of the block. PORT and OUT in the command are filled in."""
+    port, place = free_port(), folder / re.sub(r"\W+", "-", name)
+    (place / _OUT).mkdir(parents=True)
+    argv = [one.replace("PORT", str(port)).replace("OUT", str(place / _OUT)) for one in argv]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=place,
+                                   env=os.environ | dict(env or {}), process_group=0)  # fmt: skip
+    try:
+        until(lambda: answers(port) or process.poll() is not None, 60, f"{name} to listen")
+        if process.poll() is not None:
+            raise SystemExit(f"{name} ended: {(place / 'log').read_text()[-2000:]}")
+        trace = place / "trace"
+        yield Server(name=name, durable=durable, command=_shown(argv, env or {}, place), port=port, pid=process.pid,
+                     place=place / _OUT, trace=trace if trace.exists() else None)  # fmt: skip
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # strace itself is deaf to it
+        process.wait(60)
+
+
+def _shown(argv: Sequence[str], env: Mapping[str, str], place: Path) -> str:
+    words = shlex.join(argv).replace(str(place), ".").replace(sys.executable, "python")
+    return " ".join([*(f"{key}={value}" for key, value in env.items()), words])
+
+
+@contextmanager
+def archive(name: str, env: Mapping[str, str]) -> Iterator[Server]:
+    """Orthanc, with the configuration of the tests: everybody may send, nothing is compressed."""
+    before = {key: os.environ.get(key) for key in env}
+    os.environ.update(env)
+    with orthanc(CALLED) as peer:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+        if peer.popen is None:
+            raise SystemExit("Orthanc did not start")
+        command = " ".join([*(f"{k}={v}" for k, v in env.items()), "Orthanc orthanc.json"])
+        yield Server(name=name, durable="file", command=command, port=peer.port, pid=peer.popen.pid,
+                     place=peer.folder)  # fmt: skip
+
+
+def ours(path: str, trace: str = "trace") -> list[str]:
+    """Our command line, stopped by strace at sync calls alone (a seccomp filter), so that each is on record."""
+    return [
+        program("strace"), "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", trace,
+        "env", f"CAUDA_LISTENER__DATA_PATH={path}", "CAUDA_LIMITS__MIN_FREE_BYTES=0",
+        sys.executable, "-P", "-m", "cauda.deploy", "listen", "--data", "OUT/data", "--port", "PORT", "--http", "0",
+        "--bundle", "none",
+    ]  # fmt: skip
+
+
+def everybody(folder: Path) -> list[AbstractContextManager[Server]]:
+    """Everybody, as contexts to enter."""
+    scp = program("storescp")
+    fast = [scp, "+B", "-pdu", "131072", "-od", "OUT"]
+    return [
+        running(folder, "cauda, replaced path", "yes", ours("replaced")),
+        running(folder, "cauda, stock path", "yes", ours("stock")),
+        running(folder, "storescp", "no", [scp, "-od", "OUT", "PORT"]),
+        running(folder, "storescp NODELAY", "no", [scp, "-od", "OUT", "PORT"], env=NODELAY),
+        running(folder, "storescp fastest", "no", [*fast, "PORT"], env=NODELAY),
+        running(folder, "storescp fastest --fork", "no", [*fast, "--fork", "PORT"], env=NODELAY),
+        archive("Orthanc", {}),
+        archive("Orthanc NODELAY", NODELAY),
+        running(folder, "pynetdicom", "no", [sys.executable, "-m", "pynetdicom", "storescp", "PORT", "-od", "OUT"]),
+    ]

@@ -1,0 +1,165 @@
+"""A file that is being received: right to the byte at every size and on every disk, and nothing before it is whole.
+
+Blocks are what O_DIRECT writes; the stage is where content is gathered for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cauda.core import spool
+from cauda.core.domain import Reason
+from cauda.core.errors import Unavailable
+from cauda.core.spool import Part
+
+BLOCK = 4096
+STAGE = 4 * BLOCK
+SIZES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, STAGE - 1, STAGE, STAGE + 1, 2 * STAGE, 3 * STAGE + BLOCK + 7]
+
+
+def mounted(kind: str, options: str, folder: Path) -> None:
+    """A file system in memory over a folder; without the right to mount one the test is skipped, in CI it fails."""
+    mount = subprocess.run(["mount", "-t", kind, "-o", options, "none", folder], check=False, capture_output=True)
+    if mount.returncode:
+        reason = f"{kind} cannot be mounted here: {mount.stderr.decode().strip()}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+@pytest.fixture(params=["stage", "no stage", "no such way", "no such disk"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, mmap.mmap | None]]:
+    """A folder and a stage: O_DIRECT taken, not wanted, refused by a call that is made to, refused by a real disk."""
+    if request.param == "no such disk":
+        mounted("ramfs", "size=1m", tmp_path)
+    if request.param == "no such way":
+        real = os.open
+
+        def refusing(path: Path, flags: int, mode: int = 0o777) -> int:
+            if flags & os.O_DIRECT:
+                os.close(real(path, flags & ~os.O_DIRECT, mode))  # some make the file before they say so
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return real(path, flags, mode)
+
+        monkeypatch.setattr(os, "open", refusing)
+    try:
+        yield tmp_path, None if request.param == "no stage" else mmap.mmap(-1, STAGE)
+    finally:
+        if request.param == "no such disk":
+            subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def cut(content: bytes, draw: random.Random) -> list[bytes]:
+    """The content in pieces of any size, some of them empty."""
+    pieces, at = [], 0
+    while at < len(content):
+        size = draw.choice([0, 1, 13, 500, BLOCK, STAGE, 2 * STAGE + 1])
+        pieces.append(content[at : at + size])
+        at += size
+    return pieces
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_file_is_what_was_written_at_every_size(place: tuple[Path, mmap.mmap | None], size: int) -> None:
+    folder, stage = place
+    draw = random.Random(size)
+    for turn in range(4):  # the stage is used again by the next, with the leavings of the last in it
+        content = draw.randbytes(size)
+        part = Part(folder, f"a{turn}", stage)
+        pieces = [content] if turn == 0 else cut(content, draw)
+        for at in range(0, len(pieces), 3):
+            part.write(pieces[at : at + 3])
+        if size and turn % 2:
+            assert part.content() == content
+        assert not list(folder.glob("*.dcm")), "nothing has its name before it has landed"
+        landed = part.land()
+        assert landed.read_bytes() == content
+        assert [p.name for p in folder.iterdir()] == [landed.name]
+        landed.unlink()
+
+
+def test_a_part_that_is_dropped_leaves_nothing(place: tuple[Path, mmap.mmap | None]) -> None:
+    folder, stage = place
+    for size in SIZES:
+        part = Part(folder, "a", stage)
+        part.write([b"x" * size])
+        part.drop()
+        assert list(folder.iterdir()) == []
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(folder) in _target(fd)], "no descriptor is left"
+
+
+def _target(fd: Path) -> str:
+    try:
+        return str(fd.readlink())
+    except OSError:
+        return ""
+
+
+def test_two_files_at_once_need_two_stages_and_do_not_mix(tmp_path: Path) -> None:
+    parts = [Part(tmp_path, f"{n}", mmap.mmap(-1, STAGE)) for n in range(2)]
+    for _ in range(9):
+        for n, part in enumerate(parts):
+            part.write([bytes([n]) * 3000])
+    assert [part.land().read_bytes() for part in parts] == [bytes([n]) * 27_000 for n in range(2)]
+
+
+@pytest.mark.parametrize("megabytes", [1, 3])
+def test_a_disk_that_fills_says_no_room_and_keeps_nothing(tmp_path: Path, megabytes: int) -> None:
+    """It fills while stages are written, or only when the rest of the last one is."""
+    mounted("tmpfs", "size=512k", tmp_path)
+    try:
+        part = Part(tmp_path, "a", mmap.mmap(-1, 2 << 20))
+
+        def fill() -> None:
+            part.write([bytes(megabytes << 20)])
+            part.land()
+
+        with pytest.raises(Unavailable) as full:
+            fill()
+        assert full.value.reason is Reason.NO_ROOM
+        part.drop()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts(tmp_path: Path) -> None:
+    """Wherever it was: what stands under a final name is whole, and every name that it was told is there."""
+    box = spool.Spool(tmp_path / "data")
+    box.prepare()
+    program = (
+        "import mmap, sys; from pathlib import Path; from cauda.core.spool import Part\n"
+        "stage = mmap.mmap(-1, 1 << 16)\n"
+        "for n in range(100_000):\n"
+        "    part = Part(Path(sys.argv[1]), f'{n:06}', stage)\n"
+        "    for _ in range(n % 7): part.write([bytes([n % 251]) * 30_001])\n"
+        "    part.land(); print(n, flush=True)\n"
+    )
+    draw = random.Random(5)
+    for turn in range(5):
+        arrivals = spool.open_arrivals(box, f"l{turn}")
+        with subprocess.Popen(
+            [sys.executable, "-c", program, arrivals.folder], stdout=subprocess.PIPE, text=True
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            for _ in range(draw.randint(1, 60)):
+                process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+            said = process.stdout.read().splitlines()
+        landed = spool.waiting(arrivals.folder)
+        for path in landed:
+            n = int(path.stem)
+            assert path.read_bytes() == bytes([n % 251]) * 30_001 * (n % 7)
+        if said and said[-1].isdigit():
+            assert int(said[-1]) < len(landed)
+        arrivals.close()
