@@ -48,7 +48,7 @@ def _claimable(now: ColumnElement[float], dead: Sequence[str]) -> ColumnElement[
     table = schema.revision
     lost = or_(table.c.lease_until < now, table.c.worker.in_(dead))
     return and_(
-        schema.study.c.hold.is_(None),
+        or_(schema.study.c.hold.is_(None), table.c.kind == RevisionKind.RETRACT),
         or_(
             and_(table.c.state == RevisionState.DUE, table.c.not_before <= now),
             and_(table.c.state == RevisionState.GRADING, lost),
@@ -69,7 +69,7 @@ def due(ledger: Ledger, conn: Connection) -> int:
 
 
 def claim(ledger: Ledger, *, worker: str, lease_s: float, max_deaths: int) -> Claim | None:
-    """Claim the next revision: highest priority, then the source served longest ago, then the newest study.
+    """Claim the next revision: what takes results back; then by priority, source served longest ago, newest study.
 
     A revision whose lease was lost ``max_deaths`` times in a row is failed instead ("worker died").
     """
@@ -123,7 +123,13 @@ def _next(ledger: Ledger, conn: Connection) -> Any:
         select(table, study.c.source)
         .select_from(table.join(study).outerjoin(source, source.c.aet == study.c.source))
         .where(_claimable(ledger.now(), _dead_workers(conn)))
-        .order_by(study.c.priority.desc(), func.coalesce(source.c.served_at, 0.0), study.c.first_at.desc(), table.c.id)
+        .order_by(
+            table.c.kind != RevisionKind.RETRACT,
+            study.c.priority.desc(),
+            func.coalesce(source.c.served_at, 0.0),
+            study.c.first_at.desc(),
+            table.c.id,
+        )
         .limit(1)
     )
     return conn.execute(query).first()
@@ -173,7 +179,7 @@ def report(
     with ledger.write() as conn:
         if not _end(ledger, conn, _fence(claim), claim.id, claim.study_uid, state, reason, reason_text, report_json):
             return False
-        if made:
+        if made and claim.kind is not RevisionKind.RETRACT:
             _cancel_unsent(ledger, conn, claim.study_uid)
         for one in made:
             key = conn.execute(
@@ -194,13 +200,14 @@ def report(
             for to in addressees:
                 if one.kind == "sr" and not to.sr:
                     continue
+                parked = Reason.RETRACTED if one.kind == "warning" else to.parked
                 conn.execute(
                     insert(schema.delivery).values(
                         result_id=key,
                         study_uid=claim.study_uid,
                         destination=to.name,
-                        state=DeliveryState.PARKED if to.parked else DeliveryState.DUE,
-                        reason=to.parked,
+                        state=DeliveryState.PARKED if parked else DeliveryState.DUE,
+                        reason=parked,
                         not_before=ledger.now(),
                         created_at=ledger.now(),
                     )
@@ -210,7 +217,10 @@ def report(
 
 def _cancel_unsent(ledger: Ledger, conn: Connection, study_uid: str) -> None:
     table = schema.delivery
-    where = and_(table.c.study_uid == study_uid, table.c.state.in_((DeliveryState.DUE, DeliveryState.PARKED)))
+    results = select(schema.result.c.id).where(
+        schema.result.c.study_uid == study_uid, schema.result.c.kind.in_(("sr", "sc"))
+    )
+    where = and_(table.c.result_id.in_(results), table.c.state.in_((DeliveryState.DUE, DeliveryState.PARKED)))
     for key in conn.execute(select(table.c.id).where(where).with_for_update()).scalars().all():
         conn.execute(
             update(table).where(table.c.id == key).values(state=DeliveryState.CANCELLED, reason=Reason.SUPERSEDED)

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from pydicom import Dataset
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.schema import DeliveryState
+
+PUSH_MODEL = "1.2.840.10008.1.20.1"  # Storage Commitment Push Model: its class, and its well-known instance
+PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 
 COMMITMENT = "commitment"
 READ_BACK = "read_back"
@@ -130,6 +134,29 @@ def not_asked(ledger: Ledger, claim: Claim, transaction_uid: str, *, delay_s: fl
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an N-EVENT-REPORT says (PS3.4 J.3.3)."""
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: Mapping[str, int]  # SOP Instance UID -> failure reason
+
+
+def read(information: Dataset) -> Report:
+    """An event's information as a report; what it lacks is empty."""
+    failed = {
+        str(item.get("ReferencedSOPInstanceUID") or ""): int(item.get("FailureReason") or 0x0110)
+        for item in information.get("FailedSOPSequence") or ()
+    }
+    held = {str(item.get("ReferencedSOPInstanceUID") or "") for item in information.get("ReferencedSOPSequence") or ()}
+    return Report(
+        transaction_uid=str(information.get("TransactionUID") or ""),
+        committed=frozenset(held - {"", *failed}),
+        failed=failed,
+    )
+
+
 def answered(
     ledger: Ledger, transaction_uid: str, committed: Collection[str], failed: Mapping[str, int] | None = None
 ) -> bool:
@@ -163,7 +190,18 @@ def answered(
 def found(ledger: Ledger, claim: Claim) -> bool:
     """The archive has it."""
     with ledger.write() as conn:
-        return _commit(ledger, conn, _fence(claim), claim.id, claim.study_uid, READ_BACK)
+        return commit(ledger, conn, claim)
+
+
+def commit(ledger: Ledger, conn: Connection, claim: Claim) -> bool:
+    """`found` within a transaction."""
+    return _commit(ledger, conn, _fence(claim), claim.id, claim.study_uid, READ_BACK)
+
+
+def end_unconfirmed(conn: Connection, claim: Claim, reason: Reason, words: str) -> bool:
+    """It stays accepted, with these words, and nobody asks any more."""
+    where = update(schema.delivery).where(_fence(claim))
+    return bool(conn.execute(where.values(confirm_at=None, reason=reason, reason_text=words)).rowcount)
 
 
 def _commit(

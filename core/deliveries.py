@@ -22,6 +22,7 @@ from cauda.core.ledger import Ledger, record
 from cauda.core.schema import DeliveryState
 
 _UNDERWAY = (DeliveryState.DUE, DeliveryState.SENT)
+_WITHDRAWING = ("ko", "warning")  # what takes results back waits for nobody's leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def _claimable(now: ColumnElement[float], dead: Sequence[str], known: Sequence[s
     lost = or_(table.c.lease_until < now, table.c.worker.in_(dead))
     return and_(
         table.c.destination.in_(known),
-        schema.study.c.hold.is_(None),
+        or_(schema.study.c.hold.is_(None), schema.result.c.kind.in_(_WITHDRAWING)),
         or_(
             and_(table.c.state == DeliveryState.DUE, table.c.not_before <= now),
             and_(table.c.state == DeliveryState.SENT, lost),
@@ -111,9 +112,16 @@ def due_since(ledger: Ledger, conn: Connection, known: Sequence[str]) -> float |
     return None if found is None else float(found)
 
 
-def claim(ledger: Ledger, *, worker: str, lease_s: float, known: Sequence[str]) -> Claim | None:
-    """Claim the next delivery to one of the known destinations: highest priority, then the newest study."""
+def claim(
+    ledger: Ledger, *, worker: str, lease_s: float, known: Sequence[str], within_s: float | None = None
+) -> Claim | None:
+    """Claim the next delivery to one of the known destinations: highest priority, then the newest study.
+
+    What could go now and is older than ``within_s`` is parked for an operator instead (CLINICAL.md 29).
+    """
     table, study = schema.delivery, schema.study
+    if within_s is not None:
+        _park_late(ledger, known, within_s)
     while True:
         with ledger.write() as conn:
             if ledger.engine.dialect.name == "postgresql":
@@ -163,6 +171,27 @@ def claim(ledger: Ledger, *, worker: str, lease_s: float, known: Sequence[str]) 
             )
 
 
+def _park_late(ledger: Ledger, known: Sequence[str], within_s: float) -> None:
+    table = schema.delivery
+    late = and_(
+        table.c.state == DeliveryState.DUE,
+        table.c.created_at < ledger.now() - within_s,
+        table.c.released_at.is_(None),
+        table.c.destination.in_(known),
+        schema.result.c.kind.not_in(_WITHDRAWING),
+    )
+    query = select(table.c.id, table.c.study_uid).select_from(table.join(schema.result)).where(late)
+    with ledger.read() as conn:
+        if conn.execute(query.limit(1)).first() is None:
+            return
+    with ledger.write() as conn:
+        for row in conn.execute(query).all():
+            parked = update(table).where(table.c.id == row.id, table.c.state == DeliveryState.DUE)
+            if conn.execute(parked.values(state=DeliveryState.PARKED, reason=Reason.TOO_LATE)).rowcount:
+                record(ledger, conn, "delivery_parked", study_uid=row.study_uid, delivery_id=row.id,
+                       reason=Reason.TOO_LATE)  # fmt: skip
+
+
 def _fence(claim: Claim) -> ColumnElement[bool]:
     table = schema.delivery
     return and_(
@@ -175,7 +204,8 @@ def renew(ledger: Ledger, claim: Claim, *, lease_s: float) -> bool:
     with ledger.write() as conn:
         held = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
         where = update(schema.delivery).where(_fence(claim))
-        return bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount) and held is None
+        ours = bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount)
+        return ours and (held is None or claim.kind in _WITHDRAWING)
 
 
 def accepted(ledger: Ledger, claim: Claim, *, words: str = "", confirm_in_s: float | None = None) -> bool:
@@ -230,7 +260,7 @@ def away(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Back
         conn.execute(
             update(table)
             .where(table.c.name == claim.destination)
-            .values(failures=failures, open_until=ledger.now() + delay_s, reason_text=words[:512])
+            .values(failures=failures, open_until=ledger.now() + delay_s, reason_text=said(words))
         )
         if failures == 1:
             record(ledger, conn, "destination_away", destination=claim.destination, reason=reason)
@@ -249,7 +279,7 @@ def _wait(ledger: Ledger, conn: Connection, claim: Claim, reason: Reason, words:
             failures=claim.failures + 1,
             not_before=ledger.now() + delay_s,
             reason=reason,
-            reason_text=words[:512],
+            reason_text=said(words),
         )
     ).rowcount
     if changed:
@@ -279,6 +309,11 @@ def _answered(ledger: Ledger, conn: Connection, name: str) -> None:
         )
 
 
+def said(words: str) -> str:
+    """An archive's own words as the ledger keeps them: printable ASCII, bounded. They may name a patient: no log."""
+    return "".join(c if " " <= c <= "~" else "?" for c in words)[:512]
+
+
 def _ensure(conn: Connection, name: str) -> None:
     table = schema.destination
     if conn.execute(select(table.c.name).where(table.c.name == name)).first() is None:
@@ -294,11 +329,28 @@ def _finish(ledger: Ledger, conn: Connection, claim: Claim, state: DeliveryState
     changed = conn.execute(
         update(schema.delivery)
         .where(_fence(claim))
-        .values(state=state, lease_until=None, failures=0, reason=reason, reason_text=words[:512] or None)
+        .values(state=state, lease_until=None, failures=0, reason=reason, reason_text=said(words) or None)
     ).rowcount
     if changed:
         record(ledger, conn, f"delivery_{state}", study_uid=claim.study_uid, delivery_id=claim.id, reason=reason)
     return bool(changed)
+
+
+def takes(ledger: Ledger, conn: Connection, name: str, sop_classes: Sequence[str], *, can_find: bool) -> None:
+    """Remember what a destination negotiated."""
+    _ensure(conn, name)
+    conn.execute(
+        update(schema.destination)
+        .where(schema.destination.c.name == name)
+        .values(negotiated_at=ledger.now(), sop_classes=list(sop_classes), can_find=can_find)
+    )
+
+
+def taken(conn: Connection, name: str) -> tuple[list[str], bool] | None:
+    """What it negotiated last, and whether it answers questions; None when it never did."""
+    table = schema.destination
+    row = conn.execute(select(table).where(table.c.name == name, table.c.negotiated_at.is_not(None))).first()
+    return None if row is None else (row.sop_classes, row.can_find)
 
 
 def retry(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, destination: str | None = None) -> int:
@@ -314,11 +366,33 @@ def retry(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, des
         conn.execute(
             update(table)
             .where(table.c.id == row.id)
-            .values(state=DeliveryState.DUE, not_before=ledger.now(), failures=0)
+            .values(state=DeliveryState.DUE, not_before=ledger.now(), released_at=ledger.now(), failures=0)
         )
         record(ledger, conn, "delivery_retried", study_uid=row.study_uid, delivery_id=row.id)
     if destination is not None:
         conn.execute(update(schema.destination).where(schema.destination.c.name == destination).values(open_until=0))
     else:
         conn.execute(update(schema.destination).values(open_until=0))
+    return len(keys)
+
+
+def release(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, destination: str | None = None) -> int:
+    """An operator lets go what was parked for being late, newest study first as ever; returns how many.
+
+    What a setting keeps back (shadow, research, phantoms) stays parked.
+    """
+    table = schema.delivery
+    where: ColumnElement[bool] = and_(table.c.state == DeliveryState.PARKED, table.c.reason == Reason.TOO_LATE)
+    if study_uid is not None:
+        where = and_(where, table.c.study_uid == study_uid)
+    if destination is not None:
+        where = and_(where, table.c.destination == destination)
+    keys = conn.execute(select(table.c.id, table.c.study_uid).where(where).with_for_update()).all()
+    for row in keys:
+        conn.execute(
+            update(table)
+            .where(table.c.id == row.id)
+            .values(state=DeliveryState.DUE, reason=None, not_before=ledger.now(), released_at=ledger.now())
+        )
+        record(ledger, conn, "delivery_released", study_uid=row.study_uid, delivery_id=row.id)
     return len(keys)

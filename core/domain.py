@@ -84,7 +84,6 @@ class Reason(StrEnum):
     EXAM_DENIED = "exam_denied"
     UNDER_18 = "under_18"
     INTERVENTIONAL = "interventional"
-    TOO_OLD = "too_old"
     # A level is not graded.
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
@@ -185,7 +184,6 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.EXAM_DENIED: "exam type not graded at this site",
     Reason.UNDER_18: "patient under 18",
     Reason.INTERVENTIONAL: "interventional exam",
-    Reason.TOO_OLD: "older than this site grades",
     Reason.SACRUM_NOT_SHOWN: "sacrum not shown",
     Reason.TRANSITIONAL: "transitional segment suspected",
     Reason.SIXTH_SEGMENT: "sixth lumbar-type segment suspected",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from cauda.core import claims, deliveries, doorbell, liveness, schema
+from cauda.core import claims, commitments, deliveries, doorbell, liveness, schema
 from cauda.core.ledger import Ledger
 
 SILENT_AFTER_S = 60.0  # a process that has not been seen for so long is taken for gone
@@ -61,7 +61,10 @@ def ring_due(ledger: Ledger, bell: doorbell.Doorbell, known: Sequence[str]) -> d
     with ledger.read() as conn:
         rings = {
             doorbell.GRADE: min(claims.due(ledger, conn), slots(ledger, conn, "grade")),
-            doorbell.DELIVER: min(deliveries.due(ledger, conn, known), slots(ledger, conn, "deliver")),
+            doorbell.DELIVER: min(
+                deliveries.due(ledger, conn, known) + commitments.due(ledger, conn, known),
+                slots(ledger, conn, "deliver"),
+            ),
         }
     for task, count in rings.items():
         for _ in range(count):

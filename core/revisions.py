@@ -41,7 +41,7 @@ class Input:
 class Made:
     """A result as it lies in the outbox."""
 
-    kind: str  # sr | sc | ko
+    kind: str  # sr | sc | ko | warning
     sop_class_uid: str
     sop_uid: str
     series_uid: str
@@ -58,12 +58,15 @@ def freeze(
     fingerprint: Fingerprint,
     kind: RevisionKind = RevisionKind.GRADE,
     identity: Mapping[str, str] | None = None,
+    by_operator: bool = False,
 ) -> int | None:
     """Freeze the study's current images into a new due revision; returns its id.
 
-    Completes the study. Earlier revisions that nobody ended are superseded. Without a single MR image there is
-    nothing to freeze: the study completes and None is returned. The caller has decided that it is time.
+    Completes the study; ``by_operator`` says that a person asked for it. Earlier revisions that nobody ended are
+    superseded. Without a single MR image there is nothing to freeze: the study completes and None is returned. The
+    caller has decided that it is time.
     """
+    forced = conn.execute(select(schema.study.c.forced).where(schema.study.c.uid == study_uid)).scalar()
     changed = conn.execute(
         update(schema.study)
         .where(schema.study.c.uid == study_uid, schema.study.c.state != StudyState.PURGED)
@@ -88,7 +91,9 @@ def freeze(
         return None
     table = schema.revision
     superseded = conn.execute(
-        select(table.c.id).where(table.c.study_uid == study_uid, table.c.state.in_(_OPEN)).with_for_update()
+        select(table.c.id)
+        .where(table.c.study_uid == study_uid, table.c.state.in_(_OPEN), table.c.kind != RevisionKind.RETRACT)
+        .with_for_update()
     ).scalars().all()  # fmt: skip
     for old in superseded:
         conn.execute(
@@ -110,6 +115,7 @@ def freeze(
             config_digest=fingerprint.config_digest,
             code_version=fingerprint.code_version,
             identity=dict(identity) if identity else None,
+            by_operator=by_operator or bool(forced),
         )
         .returning(table.c.id)
     ).scalar_one()
@@ -199,12 +205,22 @@ def requeue(ledger: Ledger, conn: Connection, study_uid: str, *, fingerprint: Fi
         return int(last.id)
     published = conn.execute(select(schema.result.c.id).where(schema.result.c.revision_id == last.id).limit(1)).first()
     if published is not None:
-        return freeze(ledger, conn, study_uid, reason="requeued by an operator", fingerprint=fingerprint)
+        return freeze(ledger, conn, study_uid, reason="requeued by an operator", fingerprint=fingerprint,
+                      by_operator=True)  # fmt: skip
     conn.execute(
         update(table)
         .where(table.c.id == last.id)
-        .values(state=RevisionState.DUE, deaths=0, worker=None, lease_until=None, not_before=ledger.now(),
-                finished_at=None, reason=None, reason_text=None)
-    )  # fmt: skip
+        .values(
+            state=RevisionState.DUE,
+            by_operator=True,
+            deaths=0,
+            worker=None,
+            lease_until=None,
+            not_before=ledger.now(),
+            finished_at=None,
+            reason=None,
+            reason_text=None,
+        )
+    )
     record(ledger, conn, "revision_requeued", study_uid=study_uid, revision_id=last.id)
     return int(last.id)

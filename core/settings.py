@@ -7,14 +7,12 @@ directory named by ``CREDENTIALS_DIRECTORY`` (systemd) or ``CAUDA_SECRETS_DIR``,
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -24,38 +22,10 @@ from pydantic_settings import (
 )
 
 from cauda.core import passwords
+from cauda.core.destinations import Destination, is_loopback
 from cauda.core.errors import Misconfigured
-
-
-def _aet(text: str) -> str:
-    if not 1 <= len(text.strip()) <= 16 or not text.isascii() or "\\" in text or not text.isprintable():
-        msg = "an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 AE)"
-        raise ValueError(msg)
-    return text.strip()
-
-
-def _network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
-    return text
-
-
-def _timezone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (ZoneInfoNotFoundError, OSError) as error:
-        raise ValueError("not a name of the IANA time zone database, such as Europe/Berlin") from error
-    return text
-
-
-AeTitle = Annotated[str, AfterValidator(_aet)]
-Network = Annotated[str, AfterValidator(_network)]
-Timezone = Annotated[str, AfterValidator(_timezone)]
-Seconds = Annotated[float, Field(gt=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from cauda.core.fields import AeTitle, Network, Port, Seconds, Timezone
+from cauda.core.fields import Section as _Section
 
 
 class Node(_Section):
@@ -208,6 +178,10 @@ class Delivery(_Section):
     retry_max_s: Seconds = 900
     network_timeout_s: Seconds = 30
     threads: int = Field(default=4, ge=1)
+    deliver_within_s: Seconds = 86_400  # older results are parked until an operator releases them (CLINICAL.md 29)
+    confirm_after_s: Seconds = 60  # after the archive said success, it is asked whether it has the object
+    confirm_within_s: Seconds = 86_400  # no commitment report until then: read back; not listed: stays accepted
+    report_wait_s: Seconds = 3  # for a commitment report on the association that asked
 
 
 class Site(_Section):
@@ -221,86 +195,6 @@ class Logging(_Section):
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Destination(_Section):
-    """Where results go: ``dimse://AET@HOST:PORT`` or ``folder:PATH``, options as ``?research=1&shadow=1&test=1``."""
-
-    name: str
-    kind: Literal["dimse", "folder"]
-    aet: AeTitle | None = None
-    host: str | None = None
-    port: Port | None = None
-    path: Path | None = None
-    calling_aet: AeTitle | None = None  # toward this destination; the node's own otherwise
-    research: bool = False
-    shadow: bool = False
-    test: bool = False
-    sr: bool = True
-    demographics: Literal["hold", "archive"] = "hold"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_url(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return destination_fields(value)
-        if isinstance(value, dict) and "url" in value:
-            rest = {k: v for k, v in value.items() if k != "url"}
-            return destination_fields(str(value["url"])) | rest
-        return value
-
-    @model_validator(mode="after")
-    def _whole(self) -> Destination:
-        if self.kind == "dimse" and not (self.aet and self.host and self.port):
-            msg = "a dimse destination needs dimse://AET@HOST:PORT"
-            raise ValueError(msg)
-        if self.kind == "folder" and self.path is None:
-            msg = "a folder destination needs folder:PATH"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def local(self) -> bool:
-        """Loopback host or folder: counts as research and as test (CLINICAL.md 16)."""
-        return self.kind == "folder" or is_loopback(self.host or "")
-
-    @property
-    def live(self) -> bool:
-        """Whether results of a non-clinical bundle are sent there rather than only made."""
-        return not self.shadow and (self.research or self.local)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def destination_fields(url: str) -> dict[str, Any]:
-    """A destination's fields from its URL form; the name is the URL without its options."""
-    parts = urlsplit(url)
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
-    name = url.split("?", 1)[0]
-    if parts.scheme == "folder":
-        return {"name": name, "kind": "folder", "path": unquote(parts.path or parts.netloc)} | options
-    if parts.scheme == "dimse":
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"{name}: the port is not a number up to 65535") from error
-        return {
-            "name": name,
-            "kind": "dimse",
-            # urlsplit lower-cases nothing in the user part, and AE titles are case-sensitive
-            "aet": unquote(parts.username or ""),
-            "host": parts.hostname,
-            "port": port,
-        } | options
-    raise ValueError(f"{name!r}: allowed are dimse://AET@HOST:PORT and folder:PATH")
 
 
 class Settings(BaseSettings):
@@ -429,4 +323,4 @@ def _keys_beside(path: tuple[int | str, ...]) -> tuple[str, ...]:
     return tuple(section.model_fields)
 
 
-__all__ = ["Destination", "Settings", "load"]
+__all__ = ["Destination", "Settings", "is_loopback", "load"]

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, fun
 
 from cauda.core import schema
 from cauda.core.domain import Json
-from cauda.core.schema import RevisionState, StudyState
+from cauda.core.schema import RevisionKind, RevisionState, StudyState
 
 _QUEUED = {RevisionState.DUE: "QUEUED"}
 
@@ -46,6 +46,8 @@ def _can_be(state: str) -> ColumnElement[bool]:
     if state == "held":
         return study.hold.is_not(None)
     named = next((one for one, word in _QUEUED.items() if word.lower() == state), state)
+    if named == RevisionState.RETRACTED:
+        return and_(or_(revision.state == named, revision.kind == RevisionKind.RETRACT), study.hold.is_(None))
     if named in set(RevisionState):
         return and_(revision.state == named, study.hold.is_(None))
     none_frozen = or_(study.state != StudyState.COMPLETE, revision.id.is_(None))
@@ -54,7 +56,7 @@ def _can_be(state: str) -> ColumnElement[bool]:
 
 def _last_columns() -> list[Column[Any]]:
     columns = schema.revision.c
-    return [columns.number, columns.state, columns.reason, columns.reason_text]
+    return [columns.number, columns.kind, columns.state, columns.reason, columns.reason_text]
 
 
 def study(conn: Connection, uid: str) -> Json | None:
@@ -133,6 +135,8 @@ def deliveries(
             "reason_text": one.reason_text,
             "due_at": moment(one.not_before),
             "accepted_at": moment(one.accepted_at),
+            "committed_at": moment(one.committed_at),
+            "confirmed_by": one.confirmed_by,
         }
         for one in conn.execute(query.limit(limit))
     ]
@@ -177,6 +181,8 @@ def _state(row: Row[Any]) -> str:
         return "HELD"
     if row.state != StudyState.COMPLETE or row.last_state is None:
         return str(row.state).upper()
+    if row.last_kind == RevisionKind.RETRACT:  # also while the note is being made
+        return RevisionState.RETRACTED.upper()
     return _QUEUED.get(row.last_state, str(row.last_state).upper())
 
 

@@ -57,3 +57,30 @@ def retry(
     output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
     if count == 0:
         raise typer.Exit(output.NO)
+
+
+@app.command()
+@common
+def release(
+    options: Options,
+    *,
+    study: Study = None,
+    to: Annotated[str | None, typer.Option("--to", help="Only to the destination of this name.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Whatever was parked for being late.")] = False,
+) -> None:
+    """Send what was parked because it came later than delivery.deliver_within_s; the newest study goes first.
+
+    What a setting keeps back (shadow, research, phantoms) stays parked.
+    """
+    if not everything and study is None and to is None:
+        output.complain("say which: --study, --to or --all")
+        raise typer.Exit(output.MISCONFIGURED)
+    opened = open_existing(options.settings())
+    with opened.write() as conn:
+        count = deliveries.release(opened, conn, study_uid=study, destination=to)
+        kept = views.deliveries(conn, study_uid=study, state="parked", limit=1)
+    output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
+    if kept:
+        output.say("others stay parked by a setting: `cauda deliveries list --state parked`")
+    if count == 0:
+        raise typer.Exit(output.NO)

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Connection
 
-from cauda.core import intake, revisions, views
+from cauda.core import intake, retractions, revisions, views
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger
+from cauda.core.retractions import Why
 from cauda.deploy import bootstrap, output
 from cauda.deploy.opened import open_existing
 from cauda.deploy.options import Options, common
@@ -147,6 +148,33 @@ def hold(
 def release(options: Options, uid: StudyUid) -> None:
     """Let a held study go on."""
     _operate(options, uid, "is not held", lambda ledger, conn: intake.release(ledger, conn, uid))
+
+
+@app.command()
+@common
+def retract(
+    options: Options,
+    uid: StudyUid,
+    *,
+    reason: Annotated[Why, typer.Option(help="Why the results are taken back.")],
+) -> None:
+    """Take the results of a study back: what is unsent is cancelled, archives that have some get a rejection note.
+
+    They are read afterwards. Where results stay visible, a page RETRACTED: DO NOT USE is sent, and `cauda studies show`
+    says: still visible in PACS, delete by hand.
+    """
+    opened = open_existing(options.settings())
+    with opened.write() as conn:
+        done = retractions.retract(opened, conn, uid, reason)
+        found = views.study(conn, uid)
+    if found is None:
+        _unknown(uid)
+    if done is None:
+        output.complain(f"{uid} has no results to take back")
+        raise typer.Exit(output.NO)
+    output.say(f"{uid} RETRACTED: {done.cancelled} unsent cancelled")
+    for name in done.noted:
+        output.say(f"a rejection note goes to {name}; see `cauda studies show {uid}` for what is still visible there")
 
 
 def _operate(options: Options, uid: str, otherwise: str, act: Callable[[Ledger, Connection], bool]) -> None:

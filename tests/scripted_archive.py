@@ -6,17 +6,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 
+COMMITMENT = "1.2.840.10008.1.20.1"
+KO = "1.2.840.10008.5.1.4.1.1.88.59"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 CLASSES = (
     "1.2.840.10008.5.1.4.1.1.88.34",
     "1.2.840.10008.5.1.4.1.1.88.33",
     "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.88.59",
 )
 
 
@@ -42,6 +46,12 @@ class Archive:
     breaks_on: str = ""  # a SOP UID that makes it abort, every time
     on_find: Callable[[], object] = lambda: None  # called when it is asked something
     let_go: threading.Event = field(default_factory=threading.Event)
+    lists_stored: bool = True  # C-FIND finds what was stored here
+    hides_rejected: bool = False  # what a rejection note points at is not listed any more
+    hidden: set[str] = field(default_factory=set)
+    commits: str = ""  # how it answers N-ACTION: "here", "fails", "later", "refuses", "abort"
+    transactions: dict[str, list[str]] = field(default_factory=dict)  # Transaction UID -> SOP UIDs
+    told: list[int] = field(default_factory=list)  # how its reports were answered
 
     @property
     def dimse(self) -> str:
@@ -99,12 +109,48 @@ class Archive:
             uid = str(event.request.AffectedSOPInstanceUID)
             self.received.setdefault(uid, []).append(event.request.DataSet.getvalue())
             self.order.append(uid)
+            if self.hides_rejected and event.request.AffectedSOPClassUID == KO:
+                note = event.dataset
+                self.hidden |= {
+                    str(one.ReferencedSOPInstanceUID)
+                    for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+                    for one in series.ReferencedSOPSequence
+                }
             self.syntaxes.append(str(event.context.transfer_syntax))
         status = Dataset()
         status.Status = answer
         if self.comment:
             status.ErrorComment = self.comment
         return status
+
+    def action(self, event: Any) -> tuple[int, None]:
+        """Answer an N-ACTION of storage commitment as told, with the report on the same association if at all."""
+        if self.commits == "abort":
+            event.assoc.abort()
+        if self.commits == "refuses":
+            return 0x0110, None
+        question = event.action_information
+        uids = [str(item.ReferencedSOPInstanceUID) for item in question.ReferencedSOPSequence]
+        self.transactions[str(question.TransactionUID)] = uids
+        if self.commits in {"here", "fails"}:
+            report = partial(self._report, event.assoc, str(question.TransactionUID), fails=self.commits == "fails")
+            threading.Thread(target=report).start()
+        return 0x0000, None
+
+    def _report(self, association: Any, transaction_uid: str, *, fails: bool) -> None:
+        information = Dataset()
+        information.TransactionUID = transaction_uid
+        items = []
+        for uid in self.transactions[transaction_uid]:
+            item = Dataset()
+            item.ReferencedSOPClassUID = CLASSES[0]
+            item.ReferencedSOPInstanceUID = uid
+            if fails:
+                item.FailureReason = 0x0112
+            items.append(item)
+        setattr(information, "FailedSOPSequence" if fails else "ReferencedSOPSequence", items)
+        status, _ = association.send_n_event_report(information, 2 if fails else 1, COMMITMENT, f"{COMMITMENT}.1")
+        self.told.append(int(status.Status))
 
     def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         """Answer a C-FIND."""
@@ -134,6 +180,12 @@ class Archive:
                 match.SOPInstanceUID = uid
                 yield 0xFF00, match
         elif question.QueryRetrieveLevel == "IMAGE":
+            uid = str(question.SOPInstanceUID)
+            if uid in self.received and self.lists_stored and uid not in self.hidden:
+                match = Dataset()
+                match.QueryRetrieveLevel = "IMAGE"
+                match.SOPInstanceUID = uid
+                yield 0xFF00, match
             if question.SOPInstanceUID in self.holds:
                 match = Dataset()
                 match.QueryRetrieveLevel = "IMAGE"
@@ -148,9 +200,9 @@ class Archive:
 
 @contextmanager
 def archive(*, can_find: bool = True, aet: str = "ARCHIVE", checks_aet: bool = False, implicit: bool = False,
-            classes: tuple[str, ...] = CLASSES, port: int = 0) -> Iterator[Archive]:  # fmt: skip
+            classes: tuple[str, ...] = CLASSES, port: int = 0, commits: str = "") -> Iterator[Archive]:  # fmt: skip
     """One on a free port, gone at the end of the block."""
-    made = Archive()
+    made = Archive(commits=commits)
     ae = AE(ae_title=aet)
     ae.require_called_aet = checks_aet
     for name in classes:
@@ -159,9 +211,10 @@ def archive(*, can_find: bool = True, aet: str = "ARCHIVE", checks_aet: bool = F
         )
     if can_find:
         ae.add_supported_context(UID(FIND))
-    server = ae.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, made.store), (evt.EVT_C_FIND, made.find)]
-    )
+    if commits:
+        ae.add_supported_context(UID(COMMITMENT))
+    handlers = [(evt.EVT_C_STORE, made.store), (evt.EVT_C_FIND, made.find), (evt.EVT_N_ACTION, made.action)]
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     if server is None or server.socket is None:
         raise RuntimeError("no server")
     made.port = server.socket.getsockname()[1]

@@ -15,14 +15,15 @@ import structlog
 from pydicom import dcmread
 from sqlalchemy import select
 
-from cauda.core import deliveries, doorbell, intake, ledger, log, revisions, schema, spool, stack
+from cauda.core import deliveries, doorbell, intake, ledger, log, retractions, revisions, schema, spool, stack
 from cauda.core.deliveries import Claim
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.schema import RevisionKind, RevisionState, StudyState
 from cauda.core.settings import Destination
 from cauda.worker import folder, identity
-from cauda.worker.dimse import open_association
+from cauda.worker.archive import open_archive
+from cauda.worker.confirm import confirm_next
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.identity import Check, Verdict
 from cauda.worker.post import Post
@@ -37,12 +38,13 @@ class _Held(Exception):
 
 
 def deliver_next(post: Post) -> bool:
-    """Claim the next delivery and try it once; False when there is none."""
+    """Claim the next delivery and try it once, or ask about one that was accepted; False when there is neither."""
     known = {one.name: one for one in post.settings.destinations}
     lease_s = post.settings.delivery.lease_s
-    claim = deliveries.claim(post.ledger, worker=post.token, lease_s=lease_s, known=tuple(known))
+    claim = deliveries.claim(post.ledger, worker=post.token, lease_s=lease_s, known=tuple(known),
+                             within_s=post.settings.delivery.deliver_within_s)  # fmt: skip
     if claim is None:
-        return False
+        return confirm_next(post)
     named = {"study": claim.study_uid, "delivery": claim.id, "attempt": claim.attempt, "to": claim.destination}
     renew = partial(deliveries.renew, post.ledger, claim, lease_s=lease_s)
     with structlog.contextvars.bound_contextvars(**named), kept(renew, lease_s / 3) as lost:
@@ -69,13 +71,15 @@ def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
         )
     except Rejected as error:
         logger.error("delivery_refused", reason=error.reason)
-        return partial(deliveries.refused, post.ledger, claim, error.reason, error.message)
+        end = retractions.refused if claim.kind == "ko" else deliveries.refused
+        return partial(end, post.ledger, claim, error.reason, error.message)
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this delivery, and an operator retries it
         where = stack.of(error)
         logger.error("delivery_failed", reason=Reason.BUG, stack=where)
         return partial(deliveries.refused, post.ledger, claim, Reason.BUG, where[-512:])
     logger.info("delivery_accepted", kind=claim.kind)
-    return partial(deliveries.accepted, post.ledger, claim, words=words)
+    confirm_in_s = 0.0 if to.commitment else post.settings.delivery.confirm_after_s
+    return partial(deliveries.accepted, post.ledger, claim, words=words, confirm_in_s=confirm_in_s)
 
 
 def _send(post: Post, claim: Claim, to: Destination) -> str:
@@ -87,13 +91,13 @@ def _send(post: Post, claim: Claim, to: Destination) -> str:
     if to.path is not None:
         _hold_on(post, claim)
         return folder.store(to.path, str(result.StudyInstanceUID), claim.sop_uid, content)
-    delivery, calling = post.settings.delivery, to.calling_aet or post.settings.node.aet
-    with open_association(to, calling, (claim.sop_class_uid,), timeout_s=delivery.network_timeout_s) as archive:
+    timeout_s = post.settings.delivery.network_timeout_s
+    with open_archive(to, post.settings.node.aet, (claim.sop_class_uid,), timeout_s=timeout_s) as archive:
         with post.ledger.read() as conn:
             images = [one.sop_uid for one in revisions.inputs(conn, claim.revision_id)]
         _judge(post, claim, to, identity.check(archive, result, identity.sample(images)))
         _hold_on(post, claim)
-        return archive.store(result)
+        return archive.store(result, content)
 
 
 def _hold_on(post: Post, claim: Claim) -> None:
@@ -120,6 +124,8 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
                 ledger.record(post.ledger, conn, "identity_not_checked", study_uid=claim.study_uid,
                               delivery_id=claim.id, destination=to.name)  # fmt: skip
             return
+        case Verdict.ABSENT | Verdict.OTHER if claim.kind in {"ko", "warning"}:  # what was sent is not there any more
+            raise Rejected(Reason.IDENTITY_MISMATCH, "the archive has no such study of this patient")
         case Verdict.ABSENT:
             raise Unavailable(Reason.STUDY_ABSENT, "the archive does not have the study yet")
         case Verdict.OTHER:

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
@@ -83,7 +85,7 @@ class Peer:
                 return None
         return found
 
-    def store(self, dataset: Dataset) -> str:
+    def store(self, dataset: Dataset, _content: bytes = b"") -> str:
         """Send one object; returns the archive's words beside a plain success.
 
         Rejected when it will never be taken, Unavailable(destination_busy) when not now.
@@ -109,15 +111,36 @@ def _code(status: Dataset, what: str) -> int:
 
 
 def _words(status: Dataset) -> str:
+    """What the archive says beside its status: its comment, and the attributes that it coerced or minded."""
     comment = str(status.get("ErrorComment") or "").strip()
-    return f"status {int(status.Status):04X}" + (f": {comment}" if comment else "")
+    tags = [element.value for keyword in _TAGS if (element := status.get_item(keyword)) is not None]
+    names = [keyword_for_tag(tag) or str(Tag(tag)) for tag in _flat(tags)]
+    said = "; ".join(part for part in (comment, ", ".join(names)) if part)
+    return f"status {int(status.Status):04X}" + (f": {said}" if said else "")
+
+
+_TAGS = ("OffendingElement", "AttributeIdentifierList")
+
+
+def _flat(values: Sequence[Any]) -> list[int]:
+    return [int(tag) for value in values for tag in (value if isinstance(value, Sequence) else [value])][:16]
 
 
 @contextmanager
 def open_association(
     destination: Destination, calling_aet: str, sop_classes: Sequence[str], *, timeout_s: float
 ) -> Iterator[Peer]:
-    """An association for questions and for objects of these classes, released at the end.
+    """An association for questions and for objects of these classes, released at the end; raises as `associated`."""
+    with associated(destination, calling_aet, _contexts(sop_classes), timeout_s=timeout_s) as association:
+        yield Peer(association)
+
+
+@contextmanager
+def associated(
+    destination: Destination, calling_aet: str, contexts: Sequence[PresentationContext], *, timeout_s: float,
+    handlers: Sequence[tuple[Any, Any]] = (),
+) -> Iterator[Association]:  # fmt: skip
+    """An association, released at the end.
 
     Unavailable: destination_down when nobody answers, destination_refused when an administrator has to let us in,
     destination_busy when it is full. Rejected when it takes none of what we propose.
@@ -130,14 +153,14 @@ def open_association(
     association = ae.associate(
         str(destination.host),
         int(destination.port or 0),
-        contexts=_contexts(sop_classes),
+        contexts=list(contexts),
         ae_title=str(destination.aet),
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
     )
     try:
         if not association.is_established:
             raise _why(association)
-        yield Peer(association)
+        yield association
     finally:
         if association.is_established:
             association.release()

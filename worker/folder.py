@@ -41,3 +41,8 @@ def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:
         words = f"folder cannot be written: {error.strerror or type(error).__name__}"
         raise Unavailable(Reason.DESTINATION_DOWN, words) from error
     return "was there already" if there else ""
+
+
+def holds(root: Path, study_uid: str, sop_uid: str) -> bool:
+    """Whether an object lies there."""
+    return (root / uids.checked(study_uid, "Study Instance UID") / f"{sop_uid}.dcm").is_file()

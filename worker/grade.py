@@ -13,13 +13,15 @@ from functools import partial
 import structlog
 
 from cauda.core import claims, doorbell, log, stack
-from cauda.core.claims import Claim
+from cauda.core.claims import Addressee, Claim
 from cauda.core.domain import Reason, Report, Status
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.ledger import record
+from cauda.core.schema import RevisionKind
 from cauda.worker.addressees import addressees
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.post import Post
+from cauda.worker.retract import take_back
 from cauda.worker.revision import Graded, LostClaim, grade_revision, outcome
 
 
@@ -49,7 +51,8 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
             raise LostClaim
 
     try:
-        graded = grade_revision(post, claim, going_on)
+        retract = claim.kind is RevisionKind.RETRACT
+        graded = take_back(post, claim) if retract else grade_revision(post, claim, going_on)
     except LostClaim:
         logger.info("claim_lost")
         return None
@@ -81,7 +84,9 @@ def _report(post: Post, claim: Claim, graded: Graded) -> bool:
         reason_text=graded.text,
         report_json=graded.report,
         made=graded.made,
-        addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom),
+        addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom)
+        if graded.to is None
+        else [Addressee(name=name) for name in graded.to],
     )
     if ours and graded.replaces is not None:
         with post.ledger.write() as conn:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, encode_string
 
-from cauda.worker.dimse import Peer
+from cauda.worker.archive import Archive
 
 # What decides, and in whose absence from the result nothing is claimed. An absent PatientID is a claim: an archive
 # files the object under a patient of its own.
@@ -40,7 +40,7 @@ class Check:
     archive: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def check(peer: Peer, result: Dataset, source_sop_uid: str | None) -> Check:
+def check(peer: Archive, result: Dataset, source_sop_uid: str | None) -> Check:
     """Look the study of a result up: by its Study UID, then by an image it was made from."""
     if not peer.can_find:
         return Check(verdict=Verdict.UNKNOWN)
@@ -58,7 +58,7 @@ def check(peer: Peer, result: Dataset, source_sop_uid: str | None) -> Check:
     return Check(verdict=Verdict.SAME)
 
 
-def _study_of(peer: Peer, sop_uid: str) -> list[Dataset]:
+def _study_of(peer: Archive, sop_uid: str) -> list[Dataset]:
     """The studies that hold an image, whatever their UID; empty also where the archive does not search so deep."""
     image = _question("IMAGE", StudyInstanceUID="", SeriesInstanceUID="", SOPInstanceUID=sop_uid)
     studies = {str(match.get("StudyInstanceUID") or "") for match in peer.find(image) or ()} - {""}

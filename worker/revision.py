@@ -23,9 +23,10 @@ from cauda.pipeline.report_json import from_json, to_json
 from cauda.pipeline.results.structured_report import SR_CLASSES
 from cauda.pipeline.source import SourceImage
 from cauda.worker import results
+from cauda.worker.abilities import negotiated
 from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.changes import change_text, changes
-from cauda.worker.dimse import Abilities, abilities
+from cauda.worker.dimse import Abilities
 from cauda.worker.images import headers, source_images
 from cauda.worker.post import Post
 
@@ -46,6 +47,7 @@ class Graded:
     replaces: int | None = None  # the revision that readers have
     research: bool = True
     phantom: bool = False
+    to: tuple[str, ...] | None = None  # only these destinations, whatever the settings say of others
 
 
 def outcome(claim: Claim, report: Report) -> Graded:
@@ -92,7 +94,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     notice = post.settings.grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
     going_on()
     made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class)
-    stored = tuple(_put(post, claim, one) for one in made)
+    stored = tuple(put(post, claim, one) for one in made)
     return replace(
         ended,
         made=stored,
@@ -153,11 +155,10 @@ def _archives(post: Post, report: Report, *, phantom: bool) -> list[Abilities | 
     """What the archives that get the results can do; None for one that is not there, or gets nothing for now."""
     wanted = addressees(post.settings.destinations, research=results.is_research(report), phantom=phantom)
     parked = {one.name: one.parked for one in wanted}
-    node, timeout_s = post.settings.node.aet, post.settings.delivery.network_timeout_s
     return [
-        abilities(one, one.calling_aet or node, SR_CLASSES, timeout_s=timeout_s) if parked[one.name] is None else None
+        negotiated(post, one, SR_CLASSES) if parked[one.name] is None else None
         for one in post.settings.destinations
-        if one.kind == "dimse"
+        if one.kind != "folder"
     ]
 
 
@@ -167,7 +168,8 @@ def sr_class(archives: Sequence[Abilities | None]) -> str:
     return next((str(name) for name in SR_CLASSES if all(name in taken for taken in taking)), str(SR_CLASSES[0]))
 
 
-def _put(post: Post, claim: Claim, one: results.Result) -> Made:
+def put(post: Post, claim: Claim, one: results.Result) -> Made:
+    """Store a result in the outbox."""
     sop_uid = str(one.dataset.SOPInstanceUID)
     path, digest = spool.put_result(post.spool, claim.study_uid, sop_uid, one.encoded())
     return Made(

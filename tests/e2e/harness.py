@@ -289,7 +289,8 @@ def settled(house: Node, studies: Sequence[str], deliveries_each: int, timeout: 
     def missing() -> dict[str, str]:
         lacking = {}
         states = {row[0]: int(row[1]) for row in house.sql(
-            "SELECT study_uid, count(*) FROM delivery WHERE state = 'accepted' GROUP BY study_uid")}  # fmt: skip
+            "SELECT study_uid, count(*) FROM delivery WHERE state IN ('accepted', 'committed') "
+            "GROUP BY study_uid")}  # fmt: skip
         for study in studies:
             if states.get(study, 0) < deliveries_each:
                 lacking[study] = str(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from cauda.core import claims, deliveries, intake, ledger, listings, revisions, schema
 from cauda.core.claims import Addressee
@@ -207,3 +207,33 @@ def test_the_example_is_what_config_check_accepts(tmp_path: Path) -> None:
     path.write_text(example)
     assert "valid" in cauda("config", "check", "--config", path).stdout
     assert json.loads(cauda("config", "show", "--config", path).stdout) == json.loads(cauda("config", "show").stdout)
+
+
+def test_what_came_too_late_is_released_by_an_operator_and_what_a_setting_keeps_back_is_not(data: Path) -> None:
+    opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
+    parked = update(schema.delivery).values(state="parked", reason=Reason.SHADOW)
+    with opened.write() as conn:
+        conn.execute(parked)
+    said = cauda("deliveries", "release", "--all", "--data", data, ok=3).stdout
+    assert "stay parked by a setting" in said
+    with opened.write() as conn:
+        conn.execute(parked.values(reason=Reason.TOO_LATE))
+    assert cauda("deliveries", "release", "--all", "--data", data).stdout == "1 delivery due now\n"
+    assert shown("deliveries", "list", "--data", data)[0]["state"] == "due"
+    cauda("deliveries", "release", "--data", data, ok=2)
+
+
+def test_results_are_taken_back_with_a_reason_of_the_list(data: Path) -> None:
+    opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
+    with opened.write() as conn:
+        conn.execute(update(schema.delivery).values(state="accepted"))
+    cauda("studies", "retract", REFUSED, "--reason", "because", "--data", data, ok=2)
+    said = cauda("studies", "retract", REFUSED, "--reason", "wrong-level", "--data", data).stdout
+    assert f"{REFUSED} RETRACTED: 0 unsent cancelled" in said
+    assert "a rejection note goes to pacs" in said
+    assert [one["study_uid"] for one in shown("studies", "list", "--state", "retracted", "--data", data)] == [REFUSED]
+    cauda("studies", "retract", REFUSED, "--reason", "wrong-level", "--data", data, ok=3)
+    assert (
+        "no results" in cauda("studies", "retract", RECEIVING, "--reason", "wrong-level", "--data", data, ok=3).stderr
+    )
+    assert "no study" in cauda("studies", "retract", "1.2.99", "--reason", "wrong-level", "--data", data, ok=3).stderr

@@ -1,0 +1,158 @@
+"""Results by STOW-RS: into Orthanc's DICOMweb, and to a server that refuses, is away, or talks nonsense."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import builders
+import pytest
+from graded import graded_house, images, work
+from peers import HOST, Orthanc, free_port, orthanc
+from pydantic import ValidationError
+
+from cauda.core.domain import Reason
+from cauda.core.settings import Destination
+
+pytestmark = pytest.mark.peers
+
+
+@contextmanager
+def pacs() -> Iterator[tuple[Orthanc, str]]:
+    with orthanc(Plugins=["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"]) as server:
+        yield server, f"stow+http://{HOST}:{server.http}/dicom-web"
+
+
+def test_orthanc_with_the_study_ends_with_one_sr_and_one_sc(tmp_path: Path) -> None:
+    with pacs() as (server, url):
+        at = graded_house(tmp_path / "data", url)
+        work(at)
+        assert {row["reason"] for row in at.rows("delivery")} == {Reason.STUDY_ABSENT, None}
+        server.store(builders.write(images(), tmp_path / "images"))
+        at.clock[0] += 900
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+        for one in server.results(images()[0].StudyInstanceUID):
+            (row,) = at.rows("result", sop_uid=one["sop_uid"])
+            ours = builders.dataset_bytes((at.data / row["path"]).read_bytes())
+            assert builders.dataset_bytes(server.file(one["id"])) == ours
+        at.clock[0] += 60
+        work(at)
+        assert [(row["state"], row["confirmed_by"]) for row in at.rows("delivery")] == [("committed", "read_back")] * 2
+
+
+def test_another_patient_there_holds_the_study(tmp_path: Path) -> None:
+    with pacs() as (server, url):
+        at = graded_house(tmp_path / "data", url)
+        other = [builders.mr_study("graded", axial=5, sagittal=5)[0]]
+        other[0].PatientID = "PID-MERGED"
+        server.store(builders.write(other, tmp_path / "images"))
+        work(at)
+        assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
+        assert server.results(images()[0].StudyInstanceUID) == []
+
+
+@contextmanager
+def web(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server that knows every study and answers STOW-RS like this; and the headers it was sent."""
+    asked: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            image = images()[0]
+            self.answer(200, json.dumps([{"0020000D": {"vr": "UI", "Value": [image.StudyInstanceUID]}}]).encode())
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(status, body)
+
+        def answer(self, status: int, body: bytes) -> None:
+            asked.append(dict(self.headers))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"stow+http://{HOST}:{server.server_address[1]}/pacs", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def failed(reason: int) -> bytes:
+    item = {"00081197": {"vr": "US", "Value": [reason]}, "00000902": {"vr": "LO", "Value": ["not this"]}}
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "state", "reason", "words"),
+    [
+        (200, b"", "accepted", None, None),
+        (200, b"<html>", "accepted", None, None),
+        (202, failed(0xA700), "due", Reason.DESTINATION_BUSY, "status A700: not this"),
+        (409, failed(0x0122), "refused", Reason.DESTINATION_REFUSED, "status 0122: not this"),
+        (409, b"[" * 100_000, "refused", Reason.DESTINATION_REFUSED, "HTTP 409"),
+        (400, b"no such attribute", "refused", Reason.DESTINATION_REFUSED, "HTTP 400: no such attribute"),
+        (401, b"", "due", Reason.DESTINATION_REFUSED, "HTTP 401"),
+        (302, b"", "due", Reason.DESTINATION_REFUSED, "HTTP 302"),
+        (503, b"", "due", Reason.DESTINATION_BUSY, "HTTP 503"),
+    ],
+)
+def test_every_answer_has_a_meaning(
+    tmp_path: Path, status: int, body: bytes, state: str, reason: Reason | None, words: str | None
+) -> None:
+    with web(status, body) as (url, _):
+        at = graded_house(tmp_path, url)
+        work(at)
+        first = at.rows("delivery")[0]
+        assert (first["state"], first["reason"], first["reason_text"]) == (state, reason, words)
+
+
+def test_nobody_there_is_told_from_a_refusal(tmp_path: Path) -> None:
+    at = graded_house(tmp_path, f"stow+http://{HOST}:{free_port()}/dicom-web")
+    work(at)
+    assert at.rows("delivery")[0]["reason"] == Reason.DESTINATION_DOWN
+
+
+def test_authorization_comes_from_a_file_that_is_read_at_each_use(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("Bearer first\n")
+    with web(503, b"") as (url, asked):
+        at = graded_house(tmp_path / "data", url, authorization_file=str(secret))
+        work(at)
+        secret.write_text("Bearer second\n")
+        at.clock[0] += 900
+        work(at)
+    assert [headers["Authorization"] for headers in asked] == ["Bearer first"] * 2 + ["Bearer second"] * 2
+    assert b"Bearer" not in b"".join(path.read_bytes() for path in at.data.glob("ledger*"))
+
+
+@pytest.mark.parametrize("url", ["stow+http://", "stow+ftp://pacs/x", "stow+http://user:secret@pacs/x"])
+def test_a_url_that_cannot_be_meant_is_refused_and_its_password_not_shown(url: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Destination.model_validate(url)
+    assert "secret" not in "".join(str(error["msg"]) for error in refused.value.errors())
+
+
+def test_a_loopback_url_counts_as_test_and_a_foreign_one_does_not() -> None:
+    """CLINICAL.md 16."""
+
+    def local(url: Any) -> bool:
+        return Destination.model_validate(url).local
+
+    assert local("stow+http://127.0.0.1:8042/dicom-web")
+    assert not local("stow+https://pacs.example/dicom-web")
+    assert not local({"name": "pacs", "kind": "stow", "base": "https://pacs.example/dicom-web"})
