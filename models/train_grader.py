@@ -22,7 +22,7 @@ from cauda.models.backbones import Backbone, TimmEmbedder, prepared
 from cauda.models.graders import LevelGraders
 from cauda.models.phantom.crops import Crops, crops
 
-STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=96)
+STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=128)
 _CHUNK = 25  # spines a process draws at a time
 _LOOKS = 2  # scanners that show each slice
 _GRADES = 3
@@ -32,7 +32,7 @@ _GRADES = 3
 class Plan:
     """How long and on what."""
 
-    epochs: int = 8
+    epochs: int = 12
     batch: int = 48
     rate: float = 2e-3
     seed: int = 1
