@@ -84,7 +84,8 @@ def test_every_habit_delivers_every_image(habit: str, scp: Storescp) -> None:
     extra = {"none": 0, "again": len(images), "a third": len(images) // 3, "axial": len(axial)}[more]
     assert tally.whole
     assert tally.images == len(images) + extra
-    assert len(tally.studies) == 1
+    assert tally.associations == associations
+    assert [one.unsent for one in tally.studies] == [0]
     here = received(scp)
     assert uids <= set(here)
     assert len(here) == len(images) + (len(axial) if habit == "reconstruction" else 0)
@@ -123,7 +124,7 @@ def test_a_corrected_study_is_the_same_study_of_a_renamed_patient() -> None:
     first, second = HABITS["correction"](study())
     assert [i.SOPInstanceUID for i in first.images] == [i.SOPInstanceUID for i in second.images]
     assert {str(i.PatientName) for i in second.images} == {"PHANTOM^CAUDA^CORRECTED"}
-    assert second.after_s > first.after_s == 0
+    assert second.after_s > 0
     assert {str(i.PatientName) for i in study()} == {"PHANTOM^CAUDA"}  # the first sending was not changed
 
 
@@ -162,7 +163,7 @@ def test_an_image_that_is_refused_is_counted_by_its_status_and_the_command_fails
     refused = sum(image.SOPClassUID == MRImageStorage for image in study())
     assert done.returncode == plain.returncode == 1
     assert json.loads(done.stdout)["failures"] == {"A700": refused}
-    assert re.search(rf"NOT STORED +{refused}: A700 \(out of resources\)", plain.stdout)
+    assert re.search(rf"^NOT STORED +{refused}: A700 \(out of resources\)$", plain.stdout, re.MULTILINE)
 
 
 @contextmanager
