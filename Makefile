@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth models second-spine realism soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine realism soak dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -62,6 +62,9 @@ bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 
 bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes; 2 GB of disk)
 	nice $(BIN)/python tests/bench/growth.py
+
+bench-phantom: install  ## how fast phantoms are drawn (two minutes)
+	nice $(BIN)/python tests/bench/phantom.py
 
 models: install  ## train the starter bundle (two cores that compute in bfloat16: an hour; resumable)
 	$(BIN)/python -m cauda.models.make

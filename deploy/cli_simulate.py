@@ -29,9 +29,22 @@ _WHERE, _WHAT, _HOW = "Where to", "What is sent", "How it is sent"
 
 def simulate(
     *,
-    to: Annotated[str, typer.Option(metavar="HOST:PORT", help="Or dimse://AET@HOST:PORT.", rich_help_panel=_WHERE)],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Or dimse://AET@HOST:PORT, or stow+http://HOST:PORT/PATH (stow+https, too).",
+            rich_help_panel=_WHERE,
+        ),
+    ],
     aet: Annotated[str, typer.Option("--ae", help="AE title that is called.", rich_help_panel=_WHERE)] = "CAUDA",
     calling: Annotated[str, typer.Option(help="AE title of the scanner.", rich_help_panel=_WHERE)] = "SIMULATOR",
+    authorization: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with what STOW-RS is to be sent as Authorization, as Bearer TOKEN.", rich_help_panel=_WHERE
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send to another machine, too.", rich_help_panel=_WHERE)] = False,
     studies: Annotated[
         int | None, typer.Option(min=1, help="How many; 1, or with --dir all of them once.", rich_help_panel=_WHAT)
@@ -128,12 +141,15 @@ def simulate(
       late            the last T2 series 15 minutes after the others
       correction      everything, 30 minutes later again with another name and ID
       reconstruction  everything, 60 minutes later one series reconstructed anew
+
+    Over STOW-RS a request takes the place of an association: it ends with its last image, and is answered for all.
     """  # noqa: D301  \b is a mark for the help's layout
     from cauda.deploy import simulate as scanner
+    from cauda.deploy.doors import door
     from cauda.deploy.tally import Tally
     from cauda.models.phantom.habits import CHANGING, HABITS
 
-    target = scanner.target(to, yes=yes, aet=aet, calling=calling)
+    node = door(to, yes=yes, aet=aet, calling=calling, authorization=authorization)
     ways = list(HABITS) if habit == _EVERY else [_known("--habit", habit, [*HABITS, _EVERY])]
     if folder is not None and not new_uids:
         if CHANGING & {habit}:
@@ -151,7 +167,7 @@ def simulate(
             made = _protocol(protocol, axial, fault or [], enhanced=enhanced)
             source = _drawn(seed, studies or 1, made, vendor, anatomies, tell, silent=as_json)
         plans = (HABITS[way](images) for images, way in zip(source, cycle(ways), strict=False))
-        scanner.push(target, plans, pace, tally=tally, tell=lambda: tell(lambda: tally.line(time.monotonic())))
+        scanner.push(node, plans, pace, tally=tally, tell=lambda: tell(lambda: tally.line(time.monotonic())))
     if as_json:
         output.show_json(
             {

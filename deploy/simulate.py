@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, get_ident
-from urllib.parse import quote
+from typing import Protocol
 
-from pynetdicom.association import Association as Connection
+from pydicom import Dataset
 
 from cauda.core.domain import Reason
-from cauda.core.errors import Misconfigured, Unavailable
-from cauda.core.settings import Destination
-from cauda.deploy import storage_scu
-from cauda.deploy.tally import NO_ASSOCIATION, NO_CONTEXT, Answer, Sent, Tally
+from cauda.core.errors import Unavailable
+from cauda.deploy.tally import NO_ASSOCIATION, Answer, Sent, Tally
 from cauda.models.phantom.habits import Association, End, Plan
 
 _LOOK_S = 0.1
+
+
+class Line(Protocol):
+    """What images are sent over: a DIMSE association, a connection for a STOW-RS request."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be used, or ended."""
+
+    def serves(self, images: Sequence[Dataset]) -> bool:
+        """Whether images may be sent over it later."""
+
+    def sent(self, images: Sequence[Dataset], stopped: Callable[[], bool]) -> Iterator[Answer]:
+        """Send images, fewer when ``stopped``; what each was answered."""
+
+    def release(self) -> None:
+        """End it in order."""
+
+    def abort(self) -> None:
+        """Break it off."""
+
+
+class Door(Protocol):
+    """Where images are sent to."""
+
+    @property
+    def name(self) -> str:
+        """As a person writes it."""
+
+    def opened(self, images: Sequence[Dataset], on_sent: Callable[[int], None]) -> Line:
+        """A new line for images; Unavailable says why there is none. ``on_sent`` is told of bytes that went out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,34 +64,15 @@ class Pace:
 class _Run:
     """What the threads of one run share."""
 
-    to: Destination
+    to: Door
     pace: Pace
     tally: Tally
     stop: Event = field(default_factory=Event)
-    held: dict[int, tuple[Connection, float]] = field(default_factory=dict)  # by thread; how long it is to stay open
-
-
-def target(to: str, *, yes: bool, aet: str = "CAUDA", calling: str | None = None) -> Destination:
-    """The node to send to, from HOST:PORT or dimse://AET@HOST:PORT; Misconfigured for another machine without ``yes``.
-
-    ``aet`` is called where the address names none.
-    """
-    url = to if "://" in to else f"dimse://{quote(aet)}@{to}"
-    try:
-        found = Destination.model_validate({"url": url, "calling_aet": calling})
-    except ValueError as error:
-        raise Misconfigured(
-            f"--to: {to} is neither HOST:PORT nor dimse://AET@HOST:PORT, or an AE title is none"
-        ) from error
-    if found.kind != "dimse":
-        raise Misconfigured(f"--to: {to}: only HOST:PORT or dimse://AET@HOST:PORT is sent to")
-    if not found.local and not yes:
-        raise Misconfigured(f"--to: {found.host} is not this machine; add --yes to send test studies there")
-    return found
+    held: dict[int, tuple[Line, float]] = field(default_factory=dict)  # by thread; how long it is to stay open
 
 
 def push(
-    to: Destination,
+    to: Door,
     plans: Iterable[Plan],
     pace: Pace = Pace(),
     *,
@@ -86,8 +96,8 @@ def push(
                 _settle(run, waiting, tell)
         finally:
             run.stop.set()
-            for connection, _ in run.held.values():
-                connection.abort()
+            for line, _ in run.held.values():
+                line.abort()
     return run.tally
 
 
@@ -154,36 +164,30 @@ def _study(run: _Run, plan: Plan) -> Sent:
 def _answers(run: _Run, one: Association) -> Iterator[Answer]:
     """What each image of an association was answered, as it is."""
     try:
-        connection = _connection(run, one)
+        line = _line(run, one)
     except Unavailable as error:
         yield from (Answer(None, error.message) for _ in one.images)
         return
-    accepted = storage_scu.accepted(connection)
     try:
-        for image in one.images:
-            if run.stop.is_set():
-                break
-            taken = storage_scu.kind(image) in accepted
-            yield storage_scu.stored(connection, image) if taken else Answer(None, NO_CONTEXT)
+        yield from line.sent(one.images, run.stop.is_set)
     finally:
-        if connection.is_established:
-            if one.ends is End.NEVER:
-                run.held[get_ident()] = connection, one.held_s
+        if line.alive:
+            if one.ends is End.NEVER and line.serves(()):
+                run.held[get_ident()] = line, one.held_s
             elif one.ends is End.ABORT:
-                connection.abort()
+                line.abort()
             else:
-                connection.release()
+                line.release()
 
 
-def _connection(run: _Run, one: Association) -> Connection:
-    """A new association, or this thread's that was never released, where it serves."""
-    kinds = {storage_scu.kind(image) for image in one.images}
+def _line(run: _Run, one: Association) -> Line:
+    """A new one, or this thread's that was never released, where it serves."""
     if one.ends is End.NEVER and get_ident() in run.held:
         held, _ = run.held.pop(get_ident())
-        if held.is_established and kinds <= storage_scu.accepted(held):
+        if held.alive and held.serves(one.images):
             return held
-        if held.is_established:
+        if held.alive:
             held.abort()
-    made = storage_scu.associated(run.to, kinds, lambda size: run.tally.add(sent_bytes=size))
+    made = run.to.opened(one.images, lambda size: run.tally.add(sent_bytes=size))
     run.tally.add(associations=1)
     return made

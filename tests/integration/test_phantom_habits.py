@@ -21,8 +21,9 @@ from pydicom.uid import MRImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from cauda.core.errors import Unavailable
-from cauda.core.settings import Destination
 from cauda.deploy import simulate
+from cauda.deploy.doors import door
+from cauda.deploy.simulate import Door
 from cauda.models.phantom.copies import readdressed
 from cauda.models.phantom.habits import HABITS
 from cauda.models.phantom.imaging import Spoil
@@ -46,8 +47,8 @@ def scp() -> Iterator[Storescp]:
         yield peer
 
 
-def destination(port: int) -> Destination:
-    return simulate.target(f"dimse://STORESCP@{HOST}:{port}", yes=False)
+def destination(port: int) -> Door:
+    return door(f"dimse://STORESCP@{HOST}:{port}", yes=False)
 
 
 def received(scp: Storescp) -> dict[str, Dataset]:
