@@ -155,6 +155,22 @@ class Source(_Section):
         return self
 
 
+class Asker(_Section):
+    """Where a sender that asked for commitment takes reports."""
+
+    aet: AeTitle
+    host: str
+    port: Port
+
+
+class Commitment(_Section):
+    """Storage commitment for senders (PS3.4 J): a modality takes it as leave to delete its copy (CLINICAL.md 2)."""
+
+    enabled: bool = False
+    wait_s: Seconds = 60
+    askers: tuple[Asker, ...] = ()
+
+
 class Grading(_Section):
     """The bundle that grades, and how long a study may take."""
 
@@ -214,6 +230,7 @@ class Settings(BaseSettings):
     dicomweb: Dicomweb = Dicomweb()
     completeness: Completeness = Completeness()
     source: Source = Source()
+    commitment: Commitment = Commitment()
     grading: Grading = Grading()
     delivery: Delivery = Delivery()
     destinations: tuple[Destination, ...] = ()
@@ -226,6 +243,12 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"destinations: two are named {name!r}; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _archive_to_ask(self) -> Settings:
+        if self.commitment.enabled and self.source.url is None:
+            raise ValueError("commitment.enabled needs source.url: only what that archive holds is committed")
         return self
 
     @property
@@ -317,6 +340,8 @@ def _keys_beside(path: tuple[int | str, ...]) -> tuple[str, ...]:
             section = Peer
         elif part == "users":
             section = User
+        elif part == "askers":
+            section = Asker
         elif isinstance(part, str):
             default = section.model_fields[part].default
             section = type(default)

@@ -56,6 +56,18 @@ class Archive:
                 found.append(one)
         return [self._counted(study_uid, one) if one.images is None else one for one in found]
 
+    def images(self, *, study_uid: str = "", series_uid: str = "", sop_uid: str = "") -> dict[str, str]:
+        """SOP Instance UID to SOP Class UID (empty where it is not said) of a series, or of one image by itself.
+
+        Without study and series the question is a relational one (PS3.4 C.4.1.2.2.1), which not every archive answers.
+        """
+        keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        found = self._find(
+            "IMAGE", SOPInstanceUID=sop_uid, SOPClassUID="", **{key: value for key, value in keys.items() if value}
+        )
+        listed = {text(one, "SOPInstanceUID"): text(one, "SOPClassUID") for one in found}
+        return {uid: kind for uid, kind in listed.items() if uid and sop_uid in {"", uid}}
+
     def _counted(self, study_uid: str, series: Listed) -> Listed:
         if series.modality not in {"", "MR"}:
             return series

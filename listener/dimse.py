@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
 from cauda.listener import accepted, data_path, tls
+from cauda.listener.committer import PUSH_MODEL
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin
@@ -58,17 +60,20 @@ def port_of(server: ThreadedAssociationServer | None) -> int:
     return 0 if server is None else int(server.server_address[1])
 
 
-def start(door: Door, certificates: tls.Certificates | None = None) -> Servers:
-    """Open the ports and serve in the background; Misconfigured when one is taken, and then none is open."""
+def start(door: Door, certificates: tls.Certificates | None = None, services: Sequence[Any] = ()) -> Servers:
+    """Open the ports and serve in the background; Misconfigured when one is taken, and then none is open.
+
+    ``services`` are pynetdicom handlers of further services.
+    """
     settings = door.settings
     ae = _application(door)
     plain = secure = None
     if not settings.tls.only:
-        plain = _open(ae, door, "node", settings.node.port)
+        plain = _open(ae, door, services, "node", settings.node.port)
     if certificates is not None:
         try:
-            secure = _open(ae, door, "tls", settings.tls.port, server_class=tls.TlsServer, certificates=certificates,
-                           limits=settings.limits)  # fmt: skip
+            secure = _open(ae, door, services, "tls", settings.tls.port, server_class=tls.TlsServer,
+                           certificates=certificates, limits=settings.limits)  # fmt: skip
         except Misconfigured:
             if plain is not None:
                 plain.server_close()
@@ -79,7 +84,7 @@ def start(door: Door, certificates: tls.Certificates | None = None) -> Servers:
     return servers
 
 
-def _open(ae: AE, door: Door, key: str, port: int, **kind: Any) -> ThreadedAssociationServer:
+def _open(ae: AE, door: Door, services: Sequence[Any], key: str, port: int, **kind: Any) -> ThreadedAssociationServer:
     host = door.settings.node.host
     replaced = door.settings.listener.data_path == "replaced"
     try:
@@ -87,7 +92,7 @@ def _open(ae: AE, door: Door, key: str, port: int, **kind: Any) -> ThreadedAssoc
             (host, port),
             contexts=Shared(ae.supported_contexts),
             request_handler=data_path.request_handler(door) if replaced else RequestHandler,
-            evt_handlers=_handlers(door, replaced=replaced),
+            evt_handlers=[*_handlers(door, replaced=replaced), *services],
             **({"server_class": ThreadedAssociationServer} | kind),
         )
     except OSError as error:
@@ -114,6 +119,9 @@ def _application(door: Door) -> AE:
     accepted.register()
     for sop_class in accepted.SOP_CLASSES:
         ae.add_supported_context(sop_class, list(accepted.TRANSFER_SYNTAXES))
+    ae.add_supported_context(
+        PUSH_MODEL, scu_role=True, scp_role=True
+    )  # `commitment` takes back what is not for this one
     return ae
 
 

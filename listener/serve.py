@@ -16,8 +16,9 @@ from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
-from cauda.listener import completeness, dicomweb, dimse, http, landing, pages
+from cauda.listener import commitment, completeness, dicomweb, dimse, http, landing, pages
 from cauda.listener.archive import Asker
+from cauda.listener.committer import Committer
 from cauda.listener.filer import PASSING, Filer, adopt
 from cauda.listener.guests import Guests
 from cauda.listener.sessions import Sessions
@@ -59,12 +60,13 @@ def run(
     guests.refresh(book)
     door = landing.Door(settings, store, arrivals.folder, filer.tell, guests)
     certificates = Certificates(settings.tls) if settings.tls.certificate else None
+    committer = Committer(book, settings, token) if settings.commitment.enabled else None
     desk = pages.Desk(
         settings=settings, ledger=book, store=store, fingerprint=fingerprint, sessions=_sessions(settings)
     )
     shown = _bound_http(settings, book, store, certificates, [*dicomweb.routes(door), *pages.routes(desk)])
     try:
-        servers = dimse.start(door, certificates)
+        servers = dimse.start(door, certificates, commitment.handlers(book, committer))
     except Misconfigured:
         shown.stop()
         raise
@@ -72,6 +74,8 @@ def run(
     filer.start()
     shown.start()
     asker.start()
+    if committer is not None:
+        committer.start()
     ports = Ports(dimse=dimse.port_of(servers.plain), http=shown.port, tls=dimse.port_of(servers.tls))
     log.get("listener").info(
         "listening", aet=settings.node.aet, dimse_port=ports.dimse, tls_port=ports.tls, http_port=ports.http
@@ -87,6 +91,8 @@ def run(
         shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
         asker.finish()
+        if committer is not None:
+            committer.finish()
         _goodbye(book, arrivals, token)
 
 

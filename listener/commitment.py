@@ -1,0 +1,129 @@
+"""Storage commitment on the wire (PS3.4 J): what a sender may ask of us, and what an archive reports of our results.
+
+The first is off by default, and then not negotiated: a modality takes it as leave to delete its copy (CLINICAL.md 2).
+The second is always taken, from whoever may call and takes the SCP's role for it (CLINICAL.md 28).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+from pydicom import Dataset
+from pynetdicom import evt
+
+from cauda.core import commitments, log, stack, uids
+from cauda.core.commitment_requests import Instance
+from cauda.core.errors import CaudaError, Rejected
+from cauda.core.ledger import Ledger
+from cauda.listener.committer import PUSH_MODEL, PUSH_MODEL_INSTANCE, Committer
+
+MOST_INSTANCES = 20_000
+
+_ASK = 1  # Action Type ID (PS3.4 J.3.2)
+_COMPLETE, _WITH_FAILURES = 1, 2  # Event Type IDs (J.3.3)
+_SUCCESS, _FAILURE, _NO_SUCH_INSTANCE, _NO_SUCH_EVENT = 0x0000, 0x0110, 0x0112, 0x0113
+_INVALID, _NO_SUCH_ACTION, _UNRECOGNISED, _NO_ROOM = 0x0115, 0x0123, 0x0211, 0x0213
+
+# What pydicom was seen to raise when a value is looked at that is not what its VR allows.
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
+
+def handlers(ledger: Ledger, committer: Committer | None) -> list[Any]:
+    """For ``make_server``; without a committer nobody may ask."""
+    return [
+        (evt.EVT_REQUESTED, _negotiate, [committer is not None]),
+        (evt.EVT_N_ACTION, _asked, [committer]),
+        (evt.EVT_N_EVENT_REPORT, _reported, [ledger]),
+        *([(evt.EVT_DIMSE_RECV, committer.heard)] if committer is not None else []),
+    ]
+
+
+def _negotiate(event: Any, may_ask: bool) -> None:
+    """Take from this association's contexts the roles that nobody may have (PS3.7 D.3.3.4)."""
+    acceptor = event.assoc.acceptor
+    if may_ask:
+        return
+    proposed = event.assoc.requestor.role_selection.get(PUSH_MODEL)
+    contexts = acceptor.supported_contexts
+    others = [context for context in contexts if context.abstract_syntax != PUSH_MODEL]
+    if proposed is not None and proposed.scp_role:
+        # copies: the contexts themselves are those of every association
+        reporting = [deepcopy(context) for context in contexts if context.abstract_syntax == PUSH_MODEL]
+        for context in reporting:
+            context.scu_role = False
+        others += reporting
+    acceptor.supported_contexts = others
+
+
+def _asked(event: Any, committer: Committer | None) -> tuple[int, None]:
+    if committer is None:
+        return _UNRECOGNISED, None
+    if event.action_type != _ASK:
+        return _NO_SUCH_ACTION, None
+    if str(event.request.RequestedSOPInstanceUID) != PUSH_MODEL_INSTANCE:
+        return _NO_SUCH_INSTANCE, None
+    return _at_the_border(lambda: _enter(event, committer)), None
+
+
+def _enter(event: Any, committer: Committer) -> int:
+    information = event.action_information
+    transaction = _transaction(information)
+    instances = _instances(information.ReferencedSOPSequence)
+    committer.asked(event.assoc, transaction, instances)
+    return _SUCCESS
+
+
+def _reported(event: Any, ledger: Ledger) -> tuple[int, None]:
+    if event.event_type not in {_COMPLETE, _WITH_FAILURES}:
+        return _NO_SUCH_EVENT, None
+    return _at_the_border(lambda: _answered(event.event_information, ledger)), None
+
+
+def _answered(information: Dataset, ledger: Ledger) -> int:
+    transaction = _transaction(information)
+    committed = {sop_uid for _, sop_uid in _instances(information.get("ReferencedSOPSequence") or ())}
+    failed = {
+        str(one.ReferencedSOPInstanceUID): int(one.get("FailureReason") or _FAILURE)
+        for one in information.get("FailedSOPSequence") or ()
+    }
+    if commitments.answered(ledger, transaction, committed, failed):
+        return _SUCCESS
+    log.get("commitment").warning("report_of_no_transaction", transaction_uid=transaction)
+    return _INVALID
+
+
+def _at_the_border(serve: Any) -> int:
+    """Whatever happens becomes a status; what is the world's fault may be tried again by the peer."""
+    try:
+        return int(serve())
+    except Rejected as error:
+        log.get("commitment").warning("commitment_refused", reason=error.reason, message=error.message)
+        return _INVALID
+    except CaudaError as error:
+        log.get("commitment").warning("commitment_waits", reason=error.reason, message=error.message)
+        return _NO_ROOM
+    except _MALFORMED as error:
+        log.get("commitment").warning("commitment_malformed", why=type(error).__name__)
+        return _INVALID
+    except Exception as error:  # noqa: BLE001  the DIMSE border
+        log.get("commitment").error("commitment_failed", stack=stack.of(error))
+        return _FAILURE
+
+
+def _transaction(information: Dataset) -> str:
+    return uids.checked(str(information.TransactionUID), "Transaction UID")
+
+
+def _instances(sequence: Sequence[Dataset]) -> list[Instance]:
+    if len(sequence) > MOST_INSTANCES:
+        raise ValueError("more instances than any study has")
+    found = [
+        (
+            uids.checked(str(one.ReferencedSOPClassUID), "Referenced SOP Class UID"),
+            uids.checked(str(one.ReferencedSOPInstanceUID), "Referenced SOP Instance UID"),
+        )
+        for one in sequence
+    ]
+    return list(dict.fromkeys(found))

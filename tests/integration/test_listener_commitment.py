@@ -1,0 +1,313 @@
+"""Storage commitment at the door: what senders may ask of us, and what archives report of our results.
+
+Orthanc is the archive that holds images, and asks as a modality does; pynetdicom plays askers of other habits.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import builders
+import pytest
+from listener_house import House, listener, with_meta
+from peers import HOST, Orthanc, echoscu, free_port, orthanc, until
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, build_role, evt
+from sqlalchemy import update
+
+from cauda.core import schema
+from cauda.core.schema import CommitmentState, DeliveryState
+
+pytestmark = pytest.mark.peers
+PUSH_MODEL, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
+ECHO, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
+NOWHERE = "2.25.404"
+DICOMWEB = ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"]
+
+
+@pytest.fixture(scope="module")
+def pacs() -> Iterator[Orthanc]:
+    """One archive for all tests here, with DICOMweb; each stores a study of its own."""
+    with orthanc("PACS", Plugins=DICOMWEB) as server:
+        yield server
+
+
+def held(pacs: Orthanc, folder: Path, number: int) -> list[Dataset]:
+    """A study that the archive holds."""
+    images = builders.mr_study(number, axial=2, sagittal=1)
+    pacs.store(builders.write(images, folder))
+    return images
+
+
+def on(url: str, *, asker: tuple[str, int] | None = None, wait_s: float = 0.5) -> dict[str, Any]:
+    """The settings under which others may ask."""
+    askers = [{"aet": asker[0], "host": HOST, "port": asker[1]}] if asker else []
+    return {
+        "source": {"url": url, "ask_every_s": 600},
+        "commitment": {"enabled": True, "askers": askers, "wait_s": wait_s},
+    }
+
+
+def references(images: Sequence[Dataset]) -> list[tuple[str, str]]:
+    return [(str(image.SOPClassUID), str(image.SOPInstanceUID)) for image in images]
+
+
+def question(transaction: str, instances: Sequence[tuple[str, str]]) -> Dataset:
+    asked = Dataset()
+    asked.TransactionUID = transaction
+    asked.ReferencedSOPSequence = []
+    for sop_class, sop_uid in instances:
+        one = Dataset()
+        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, sop_uid
+        asked.ReferencedSOPSequence.append(one)
+    return asked
+
+
+def nothing() -> Dataset:
+    """A data set that says nothing of what it should."""
+    empty = Dataset()
+    empty.RetrieveAETitle = "PACS"
+    return empty
+
+
+class Told:
+    """What an asker was told: committed UIDs and failure reasons, by transaction."""
+
+    def __init__(self) -> None:
+        self.reports: queue.Queue[tuple[str, set[str], dict[str, int]]] = queue.Queue()
+
+    def handle(self, event: evt.Event) -> tuple[int, None]:
+        """Take a report, and keep it."""
+        said = event.event_information
+        good = {str(one.ReferencedSOPInstanceUID) for one in said.get("ReferencedSOPSequence") or ()}
+        bad = {
+            str(one.ReferencedSOPInstanceUID): int(one.FailureReason) for one in said.get("FailedSOPSequence") or ()
+        }  # fmt: skip
+        assert event.event_type == (2 if bad else 1)
+        self.reports.put((str(said.TransactionUID), good, bad))
+        return 0x0000, None
+
+
+@contextmanager
+def modality(port: int, told: Told, calling: str = "SCANNER") -> Iterator[Any]:
+    """An association of a modality that asks and waits on it."""
+    ae = AE(calling)
+    ae.add_requested_context(PUSH_MODEL)
+    ae.add_requested_context(ECHO)
+    opened = ae.associate(HOST, port, ae_title="CAUDA", evt_handlers=[(evt.EVT_N_EVENT_REPORT, told.handle)])
+    try:
+        yield opened
+    finally:
+        if opened.is_established:
+            opened.release()
+
+
+def until_told(house: House) -> None:
+    """Wait until our side knows that the asker took its report."""
+    rows = schema.commitment_request
+    until(lambda: {row["state"] for row in house.rows(rows)} == {CommitmentState.TOLD}, what="the answer to the report")
+
+
+def ask(opened: Any, transaction: str, instances: Sequence[tuple[str, str]]) -> int:
+    status, _ = opened.send_n_action(question(transaction, instances), 1, PUSH_MODEL, INSTANCE)
+    return int(status.Status)
+
+
+@pytest.mark.usefixtures("data_path")
+def test_nobody_may_ask_unless_that_is_switched_on(tmp_path: Path) -> None:
+    """A modality takes a negotiated context as leave to delete its copy."""
+    with listener(tmp_path / "data") as house, modality(house.ports.dimse, Told()) as opened:
+        assert opened.is_established
+        assert [str(context.abstract_syntax) for context in opened.rejected_contexts] == [PUSH_MODEL]
+        assert [str(context.abstract_syntax) for context in opened.accepted_contexts] == [ECHO]
+
+
+@pytest.mark.usefixtures("data_path")
+def test_an_asker_that_waits_is_told_on_its_association_what_the_archive_holds(tmp_path: Path, pacs: Orthanc) -> None:
+    images, told = held(pacs, tmp_path / "in", 1), Told()
+    good = references(images)
+    conflict = ("1.2.840.10008.5.1.4.1.1.7", good.pop()[1])
+    with listener(tmp_path / "data", **on(pacs.dimse)) as house, modality(house.ports.dimse, told) as opened:
+        assert ask(opened, "2.25.1", good) == 0x0000
+        assert told.reports.get(timeout=60) == ("2.25.1", {sop_uid for _, sop_uid in good}, {})
+        assert ask(opened, "2.25.2", [*good, conflict, (builders.MR_IMAGE, NOWHERE)]) == 0x0000
+        transaction, committed, failed = told.reports.get(timeout=60)
+        assert transaction == "2.25.2"
+        assert committed == {sop_uid for _, sop_uid in good}
+        assert failed == {conflict[1]: 0x0119, NOWHERE: 0x0112}
+        assert opened.send_c_echo().Status == 0x0000
+        until_told(house)
+
+
+@pytest.mark.usefixtures("data_path")
+def test_images_on_the_askers_association_are_stored_while_it_waits_for_its_report(
+    tmp_path: Path, pacs: Orthanc
+) -> None:
+    """Its report neither breaks into a transfer nor takes an image for an answer."""
+    images, told = held(pacs, tmp_path / "in", 6), Told()
+    more = builders.mr_study(7, axial=20, sagittal=0)
+    with listener(tmp_path / "data", **on(pacs.dimse)) as house:
+        ae = AE("SCANNER")
+        ae.add_requested_context(PUSH_MODEL)
+        ae.add_requested_context(builders.MR_IMAGE, ExplicitVRLittleEndian)
+        opened = ae.associate(HOST, house.ports.dimse, ae_title="CAUDA",
+                              evt_handlers=[(evt.EVT_N_EVENT_REPORT, told.handle)])  # fmt: skip
+        assert ask(opened, "2.25.8", references(images)) == 0x0000
+        sent_ = 0
+        while told.reports.empty() and sent_ < len(more):
+            assert opened.send_c_store(with_meta(more[sent_])).Status == 0x0000
+            sent_ += 1
+        assert told.reports.get(timeout=60)[0] == "2.25.8"
+        until_told(house)
+        opened.release()
+        until(lambda: len(house.rows(schema.instance)) == sent_, what="the images filed")
+
+
+@pytest.mark.parametrize("by", ["dimse", "dicomweb"])
+def test_orthanc_asks_and_is_told_on_a_new_association(tmp_path: Path, pacs: Orthanc, by: str) -> None:
+    images = held(pacs, tmp_path / "in", 2)
+    url = pacs.dimse if by == "dimse" else f"dicomweb+http://{HOST}:{pacs.http}/dicom-web"
+    with listener(tmp_path / "data", **on(url, asker=("PACS", pacs.port))) as house:
+        pacs.know("cauda", "CAUDA", house.ports.dimse)
+        for instances, outcome in ((references(images), "Success"), ([(builders.MR_IMAGE, NOWHERE)], "Failure")):
+            begun = pacs.post("/modalities/cauda/storage-commitment", {"DicomInstances": instances})
+            report = until(
+                lambda path=begun["Path"]: (said := pacs.get(path))["Status"] != "Pending" and said, what="a report"
+            )
+            assert report["Status"] == outcome
+            assert report["RemoteAET"] == "CAUDA"
+            assert {one["SOPInstanceUID"] for one in report["Success"]} == (
+                {uid for _, uid in instances} if outcome == "Success" else set()
+            )
+        assert report["Failures"][0]["FailureReason"] == 0x0112
+
+
+def test_images_that_came_here_are_asked_for_by_study_and_series(tmp_path: Path, pacs: Orthanc) -> None:
+    """Many archives answer no question by SOP Instance UID alone."""
+    images, told = held(pacs, tmp_path / "in", 3), Told()
+    with listener(tmp_path / "data", **on(pacs.dimse)) as house:
+        pacs.know("cauda", "CAUDA", house.ports.dimse)
+        study = str(images[0].StudyInstanceUID)
+        pacs.send("cauda", [one["id"] for one in pacs.instances(study)])
+        until(lambda: len(house.rows(schema.instance)) == len(images), what="the study filed")
+        with modality(house.ports.dimse, told) as opened:
+            assert ask(opened, "2.25.3", references(images)) == 0x0000
+            assert told.reports.get(timeout=60)[1:] == ({sop_uid for _, sop_uid in references(images)}, {})
+            until_told(house)
+
+
+def test_an_archive_that_is_away_commits_nothing(tmp_path: Path) -> None:
+    told = Told()
+    nobody = on(f"dimse://PACS@{HOST}:{free_port()}")
+    with listener(tmp_path / "data", **nobody) as house, modality(house.ports.dimse, told) as opened:
+        assert ask(opened, "2.25.4", [(builders.MR_IMAGE, NOWHERE)]) == 0x0000
+        assert told.reports.get(timeout=60) == ("2.25.4", set(), {NOWHERE: 0x0110})
+        until_told(house)
+
+
+def test_what_was_asked_before_a_restart_is_answered_after_it(tmp_path: Path, pacs: Orthanc) -> None:
+    """The asker has gone, and is away when it is called; then we are away ourselves."""
+    images, told, port = held(pacs, tmp_path / "in", 5), Told(), free_port()
+    given = on(pacs.dimse, asker=("SCANNER", port))
+    with listener(tmp_path / "data", **given) as house:
+        with modality(house.ports.dimse, told) as opened:
+            assert ask(opened, "2.25.5", references(images)) == 0x0000
+        until(lambda: house.row(schema.commitment_request)["problem"], what="the asker not reached")
+    ae = AE("SCANNER")
+    ae.add_supported_context(PUSH_MODEL, scu_role=False, scp_role=True)
+    server = ae.start_server((HOST, port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, told.handle)])
+    try:
+        with listener(tmp_path / "data", **given) as house:
+            with house.book.write() as conn:  # rather than wait for the lease of the one that ended
+                conn.execute(update(schema.commitment_request).values(lease_until=0, not_before=0))
+            assert told.reports.get(timeout=60) == ("2.25.5", {sop_uid for _, sop_uid in references(images)}, {})
+            until_told(house)
+    finally:
+        server.shutdown()
+
+
+def test_a_question_that_is_none_is_refused_and_the_door_stays_open(tmp_path: Path, pacs: Orthanc) -> None:
+    with listener(tmp_path / "data", **on(pacs.dimse)) as house, modality(house.ports.dimse, Told()) as opened:
+        for bad in (nothing(), question("not a UID", [("1.2", "1.3")]), question("2.25.6", [("1.2", "../../etc")])):
+            status, _ = opened.send_n_action(bad, 1, PUSH_MODEL, INSTANCE)
+            assert status.Status == 0x0115
+        status, _ = opened.send_n_action(question("2.25.6", []), 7, PUSH_MODEL, INSTANCE)
+        assert status.Status == 0x0123
+        assert opened.send_c_echo().Status == 0x0000
+        assert not house.rows(schema.commitment_request)
+
+
+def sent(house: House, transaction: str, sop_uids: Sequence[str]) -> None:
+    """Results that an archive has accepted, and was asked to commit."""
+    with house.book.write() as conn:
+        conn.execute(
+            schema.study.insert().values(uid="1.1", state="complete", source="MR1", first_at=0.0, opened_at=0.0)
+        )
+        conn.execute(
+            schema.revision.insert().values(id=1, study_uid="1.1", number=1, kind="grade", state="reported",
+                                            not_before=0.0, frozen_at=0.0, complete_reason="quiet", config_digest="c",
+                                            code_version="0")
+        )  # fmt: skip
+        for number, sop_uid in enumerate(sop_uids, 1):
+            conn.execute(
+                schema.result.insert().values(id=number, revision_id=1, study_uid="1.1", kind="sr", sop_class_uid="1.2",
+                                              sop_uid=sop_uid, series_uid="1.8", path="x", sha256="x", made_at=0.0)
+            )  # fmt: skip
+            conn.execute(
+                schema.delivery.insert().values(result_id=number, study_uid="1.1", destination="pacs",
+                                                state=DeliveryState.ACCEPTED, not_before=0.0, created_at=0.0,
+                                                transaction_uid=transaction)
+            )  # fmt: skip
+
+
+@contextmanager
+def archive(port: int, *, scp: bool = True) -> Iterator[Any]:
+    """An association of an archive that reports, as SCP of commitment and under a title of its own."""
+    ae = AE("PACS_NIGHT")
+    ae.add_requested_context(PUSH_MODEL)
+    ae.add_requested_context(ECHO)
+    roles = [build_role(PUSH_MODEL, scp_role=True)] if scp else []
+    opened = ae.associate(HOST, port, ae_title="CAUDA", ext_neg=roles)
+    try:
+        yield opened
+    finally:
+        if opened.is_established:
+            opened.release()
+
+
+def report(opened: Any, transaction: str, good: Sequence[str], bad: Sequence[str] = ()) -> int:
+    said = question(transaction, [("1.2", sop_uid) for sop_uid in good])
+    said.FailedSOPSequence = question(transaction, [("1.2", sop_uid) for sop_uid in bad]).ReferencedSOPSequence
+    for one in said.FailedSOPSequence:
+        one.FailureReason = 0x0112
+    status, _ = opened.send_n_event_report(said, 2 if bad else 1, PUSH_MODEL, INSTANCE)
+    return int(status.Status)
+
+
+@pytest.mark.usefixtures("data_path")
+def test_a_late_report_from_another_title_on_a_new_association_commits_what_we_sent(tmp_path: Path) -> None:
+    """With the other half of commitment, what others may ask of us, switched off."""
+    with listener(tmp_path / "data") as house, archive(house.ports.dimse) as opened:
+        sent(house, "2.25.77", ["2.25.1", "2.25.2"])
+        assert report(opened, "2.25.77", ["2.25.1"], ["2.25.2"]) == 0x0000
+        states = {row["result_id"]: (row["state"], row["reason_text"]) for row in house.rows(schema.delivery)}
+        assert states[1] == (DeliveryState.COMMITTED, None)
+        assert states[2][0] == DeliveryState.ACCEPTED
+        assert "0112" in states[2][1]
+
+
+def test_a_report_of_no_transaction_or_of_nothing_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with listener(tmp_path / "data") as house, archive(house.ports.dimse) as opened:
+        sent(house, "2.25.77", ["2.25.1"])
+        assert report(opened, "2.25.78", ["2.25.1"]) == 0x0115
+        status, _ = opened.send_n_event_report(nothing(), 1, PUSH_MODEL, INSTANCE)
+        assert status.Status == 0x0115
+        with pytest.raises(ValueError, match="SCU role"):  # who reports may not ask
+            opened.send_n_action(question("2.25.9", []), 1, PUSH_MODEL, INSTANCE)
+        assert house.row(schema.delivery)["state"] == DeliveryState.ACCEPTED
+        assert echoscu(house.ports.dimse)
