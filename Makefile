@@ -42,7 +42,7 @@ test: install lint peers tests/hydration/node_modules/.installed  ## lint, every
 	$(MAKE) wheel-test
 
 peers:
-	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract systemd-analyze node npm; do \
+	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract systemd-analyze node npm java; do \
 	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	test -z "$$missing" || { echo "not found:$$missing. On Debian: sudo .ci/peers"; exit 1; }
 

@@ -52,6 +52,12 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
     console.print(table)
 
 
+def _not_graded(code: str | None) -> str:
+    """As the page says it: a level that was not imaged is no alarm."""
+    reason = Reason(code) if code else None
+    return f"{'Not imaged' if reason is Reason.NOT_IMAGED else 'NOT GRADED'}: {reason.text if reason else ''}"
+
+
 def show_report(report: Mapping[str, Any]) -> None:
     """A report.json as a line on the study and a line a level."""
     bundle = report["bundle"]
@@ -62,7 +68,7 @@ def show_report(report: Mapping[str, Any]) -> None:
     rows = [
         {
             "level": one["level"],
-            "grade": one["grade"] or f"NOT GRADED: {Reason(one['abstained']).text if one['abstained'] else ''}",
+            "grade": one["grade"] or _not_graded(one["abstained"]),
             "possible": ", ".join(grade for grade in one["possible"] if grade != one["grade"]),
             "axial": f"{one['axial']['center_px'][0]:.0f}, {one['axial']['center_px'][1]:.0f}"
             if one["axial"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -36,6 +37,8 @@ _OPTIONAL = (
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
     "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription",
 )  # fmt: skip
+# Their bytes are the same in either byte order.
+_TEXTS = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
 _OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)")
 
 
@@ -68,6 +71,9 @@ def new_instance(
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    # Bytes that were copied are in this encoding already; without this they would be decoded and spelt anew.
+    encoding = convert_encodings(made.get("SpecificCharacterSet") or default_encoding)
+    made.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encoding)
     return made
 
 
@@ -114,10 +120,15 @@ def copy_element(made: Dataset, source: Dataset, keyword: str, *, as_bytes: bool
     if tag is None or tag not in source:
         return
     element: object = source.get_item(tag)  # raw until somebody decodes it
-    if as_bytes and isinstance(element, RawDataElement) and dictionary_VR(tag) != "SQ":
-        made[tag] = _raw(tag, dictionary_VR(tag), element.value or b"")
-    else:
-        made[tag] = deepcopy(source[tag])
+    vr = dictionary_VR(tag)
+    if as_bytes and isinstance(element, RawDataElement) and vr in _TEXTS:
+        made[tag] = _raw(tag, vr, element.value or b"")
+        return
+    copied = deepcopy(source[tag])
+    if vr == "SQ" and not as_bytes:
+        for item in copied.value:
+            item.decode()  # to be spelt in another character set
+    made[tag] = copied
 
 
 def local_time(sources: Sequence[Dataset], context: ResultContext) -> datetime:

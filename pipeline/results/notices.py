@@ -19,18 +19,18 @@ def render_not_analysed(report: Report, context: ResultContext) -> NDArray[np.ui
     """``NOT ANALYSED: no axial T2 found``, with what was found and what is needed (H, 1024, 3)."""
     if report.reason is None:
         raise ValueError("a report without a reason was analysed")
-    detail = f"{report.reason_text} {words.NO_GRADES}".strip()
-    return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", detail)
+    found = [part for part in report.reason_text.split("; ") if part and part != report.reason.text]
+    details = (*(f"{part[:1].upper()}{part[1:]}." for part in found), words.NO_GRADES)
+    return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", details)
 
 
 def render_retracted(report: Report, context: ResultContext, why: str) -> NDArray[np.uint8]:
     """``RETRACTED: DO NOT USE``, for an archive that still shows what was rejected (H, 1024, 3)."""
-    return _notice(
-        report, context, RETRACTED, f"Earlier Cauda results of this study are withdrawn: {why}. Delete them by hand."
-    )
+    details = (f"Earlier Cauda results of this study are withdrawn: {why}. Delete them by hand.",)
+    return _notice(report, context, RETRACTED, details)
 
 
-def _notice(report: Report, context: ResultContext, message: str, detail: str) -> NDArray[np.uint8]:
+def _notice(report: Report, context: ResultContext, message: str, details: tuple[str, ...]) -> NDArray[np.uint8]:
     page = Image.new("RGB", (WIDTH, 2 * WIDTH), drawing.BACKGROUND)
     draw = ImageDraw.Draw(page)
     y = header(draw, report, context) + 60
@@ -40,6 +40,8 @@ def _notice(report: Report, context: ResultContext, message: str, detail: str) -
     for number, line in enumerate(lines):
         at = (WIDTH / 2, y + 70 + 62 * number)
         drawing.write(draw, at, line, 52, drawing.INK, anchor="ms", bold=True)
-    below = drawing.paragraph(draw, (EDGE, block[3] + 34), detail, WIDTH - 2 * EDGE, 26, drawing.TEXT)
+    below: float = block[3] + 34
+    for detail in details:
+        below = drawing.paragraph(draw, (EDGE, below), detail, WIDTH - 2 * EDGE, 26, drawing.TEXT) + 6
     below = foot(draw, max(below + 24, HEIGHT - 130), report, context)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(below))))

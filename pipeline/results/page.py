@@ -31,18 +31,18 @@ def render_page(report: Report, pictures: Pictures, context: ResultContext) -> N
     page = Image.new("RGB", (WIDTH, 2 * WIDTH), drawing.BACKGROUND)
     draw = ImageDraw.Draw(page)
     y = header(draw, report, context)
+    if report.level_doubt is not None:
+        y = band(draw, y, words.doubt_words(report.level_doubt)) + 4  # before the names that it explains
     for finding in findings:
         draw_row(draw, y, report, finding, pictures.tiles.get(finding.level))
         y += HEIGHT
-    y = _numbering(draw, y + 6, report)
+    y = _numbering(draw, y + 6)
     y = _pictures(page, y + 10, report, findings, pictures, context)
     bottom = foot(draw, y + 8, report, context)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(bottom))))
 
 
-def _numbering(draw: ImageDraw.ImageDraw, y: int, report: Report) -> int:
-    if report.level_doubt is not None:
-        y = band(draw, y, words.doubt_words(report.level_doubt)) + 4
+def _numbering(draw: ImageDraw.ImageDraw, y: int) -> int:
     size = drawing.fitted(words.NUMBERING, WIDTH - 2 * EDGE, 22, 16)
     drawing.write(draw, (EDGE, y + 20), words.NUMBERING, size)
     return y + 28

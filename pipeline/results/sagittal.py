@@ -136,7 +136,7 @@ def _orientation(draw: ImageDraw.ImageDraw, size: tuple[int, int]) -> None:
     for at, anchor, letter in (
         ((8, height / 2), "lm", "A"),
         ((width - 8, height / 2), "rm", "P"),
-        ((width / 2, 8), "ma", "H"),
-        ((width / 2, height - 8), "ms", "F"),
+        ((width / 4, 8), "ma", "H"),  # before the column: the canal stands behind the middle
+        ((width / 4, height - 8), "ms", "F"),
     ):
         drawing.write(draw, at, letter, 19, anchor=anchor, halo=True, bold=True)

@@ -77,7 +77,7 @@ def _capture(pixels: NDArray[np.uint8], report: Report, sources: Sequence[Datase
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit = 7
     made.PixelRepresentation = 0
-    made.PixelData = pixels.tobytes()
+    made.add_new("PixelData", "OB", pixels.tobytes())
     return made
 
 

@@ -10,6 +10,7 @@ from cauda.pipeline.results import drawing, words
 
 CAPTION = 46
 MARK = 20  # the strip below a picture that says RESEARCH
+MARK_WIDTH = 22
 TICK = 14
 SMALLEST = 13  # type that is still read at half size by who looks closely
 
@@ -59,14 +60,28 @@ def _caption(
     tile: Tile | None,
 ) -> None:
     x, y = at
-    drawing.write(draw, (x, y + 18), report.level_name(finding.level), 21, bold=True)
+    name = report.level_name(finding.level)
+    drawing.write(draw, (x, y + 18), name, 21, bold=True)
+    mark_x = x + drawing.width_of(name, 21, bold=True) + 8
+    _mark(draw, (mark_x, y + 3, mark_x + MARK_WIDTH, y + 18), report, finding)
     if tile is not None:
         place = place_words(tile.series_number, tile.instance_number, tile.frame)
-        drawing.write(draw, (x + side, y + 18), place, 17, drawing.MUTED, anchor="rs")
+        size = drawing.fitted(place, x + side - mark_x - MARK_WIDTH - 6, 17, 10)
+        drawing.write(draw, (x + side, y + 18), place, size, drawing.MUTED, anchor="rs")
     said = _short(report, finding, side)
     muted = finding.abstained is Reason.NOT_IMAGED
     size = drawing.fitted(said, side, 18, SMALLEST)
     drawing.write(draw, (x, y + 39), said, size, drawing.MUTED if muted else drawing.TEXT)
+
+
+def _mark(draw: ImageDraw.ImageDraw, box: drawing.Box, report: Report, finding: Finding) -> None:
+    """The row's mark again: who looks at the pictures first sees at once which was graded and how."""
+    if finding.grade is not None:
+        drawing.severity_bars(draw, box, words.severity_step(words.scale_of(report), finding.grade))
+    elif finding.abstained is Reason.NOT_IMAGED:
+        drawing.absent_mark(draw, box)
+    else:
+        drawing.warning_mark(draw, box)
 
 
 def _short(report: Report, finding: Finding, side: int) -> str:

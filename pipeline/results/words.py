@@ -74,6 +74,8 @@ def tracking_text(report: Report, finding: Finding) -> str:
 
 def doubt_words(doubt: Reason) -> str:
     """The banner over doubted level names (CLINICAL.md 9)."""
+    if doubt is Reason.SACRUM_NOT_SHOWN:
+        return f"NUMBERING UNCERTAIN: {doubt.text}. S-1 is the lowest disc shown."
     return f"NUMBERING UNCERTAIN: {doubt.text}. S-1 is the first disc above the sacrum."
 
 

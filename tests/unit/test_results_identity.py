@@ -112,6 +112,26 @@ def test_a_name_that_the_images_character_set_cannot_spell_moves_the_object_to_u
         assert made.StudyDescription == "Rückenschmerz"
 
 
+@pytest.mark.parametrize("name", ["Wang^XiaoDong=\u738b^\u5c0f\u6771=", "M\u00fcller^J\u00f6rg^^^ ", "A^B==  "])
+def test_a_name_is_not_tidied_up(name: str) -> None:
+    """Empty groups and blanks at its end are the archive's key to the patient as much as the rest."""
+    raw = name.encode()
+    raw += b" " * (len(raw) % 2)
+    sources = given.sources(SpecificCharacterSet="ISO_IR 192")
+    for source in sources:
+        source["PatientName"] = sources[0].get_item("PatientName")._replace(value=raw, length=len(raw))
+    for made in results(sources):
+        assert made.get_item("PatientName").value == raw
+
+
+def test_text_within_sequences_moves_to_unicode_with_the_rest() -> None:
+    procedure = Dataset()
+    procedure.CodeValue, procedure.CodingSchemeDesignator, procedure.CodeMeaning = "M1", "99HOUSE", "Wirbels\u00e4ule"
+    sources = given.sources(SpecificCharacterSet="ISO_IR 100", ProcedureCodeSequence=[procedure])
+    for made in results(sources, identity={"PatientName": "\u5c71\u7530^\u592a\u90ce"}):
+        assert made.ProcedureCodeSequence[0].CodeMeaning == "Wirbels\u00e4ule"
+
+
 def test_the_archives_bytes_are_written_as_they_came() -> None:
     archive = {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg".encode("latin-1")}
     for made in results(given.sources(), identity=archive):

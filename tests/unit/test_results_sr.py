@@ -57,6 +57,28 @@ def test_none_of_the_mistakes_that_validators_miss(kind: str, sop_class: str) ->
     assert sr.SOPClassUID == sop_class
 
 
+def _said(item: Dataset) -> object:
+    """An item and all below it, as far as a reader sees it."""
+    values = [
+        value
+        for keyword in ("TextValue", "UID", "GraphicData", "ReferencedSOPSequence", "MeasuredValueSequence")
+        if (value := item.get(keyword))
+    ]
+    codes = [read.value(item)] if "ConceptCodeSequence" in item else []
+    below = [_said(child) for child in item.get("ContentSequence") or []]
+    return (item.get("RelationshipType"), item.ValueType, read.name(item), str(values), codes, below)
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_the_lesser_classes_say_the_same(kind: str) -> None:
+    """An archive that takes no Comprehensive 3D SR gets no poorer report."""
+    one, *others = (
+        reread(structured_report(REPORTS[kind](), given.sources(), given.context(), sop_class))
+        for sop_class in SR_CLASSES
+    )
+    assert all(_said(other) == _said(one) for other in others)
+
+
 def _drop(item: Dataset, code: str) -> None:
     item.ContentSequence = [child for child in item.ContentSequence if read.name(child) != code]
 
@@ -214,6 +236,14 @@ def test_while_numbering_is_in_doubt_no_level_name_and_no_disc_code_leaves() -> 
     assert texts[3] == "AI unverified S-2 canal: Severe"
     assert "NUMBERING UNCERTAIN: sacrum not shown" in everything
     assert "84020006" in made().to_json()  # the guard above can fail
+
+
+def test_a_sacrum_that_is_not_shown_is_not_what_discs_are_counted_from() -> None:
+    """The lowest disc of a cut-off picture stands above nothing that anybody has seen."""
+    said = made(given.report(level_doubt=Reason.SACRUM_NOT_SHOWN)).to_json()
+    assert "S-1 is the lowest disc shown" in said
+    assert "above the sacrum" not in said
+    assert "first disc above the sacrum" in made(given.report(level_doubt=Reason.TRANSITIONAL)).to_json()
 
 
 def test_the_counting_and_the_limits_are_always_stated() -> None:

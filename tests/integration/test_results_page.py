@@ -1,0 +1,170 @@
+"""The pages as eyes see them: in grey, without one kind of cone, at half size; and without anybody's name.
+
+Nothing here asks the product for a colour, a size or a place: pixels are measured, text is read by tesseract.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import builders_results as given
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cauda.core.domain import Level, Reason, Status
+from cauda.pipeline.pictures import Pictures
+from cauda.pipeline.results.notices import render_not_analysed, render_retracted
+from cauda.pipeline.results.page import render_page
+
+pytestmark = pytest.mark.peers
+
+Page = NDArray[np.uint8]
+# How people without one kind of cone see linear RGB (Machado, Oliveira, Fernandes 2009, severity 1.0), and no colour.
+SIGHT = {
+    "every cone": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "grey": [[0.2126, 0.7152, 0.0722]] * 3,
+}
+
+
+def mixed() -> Page:
+    return render_page(given.report(), given.pictures(), given.context())
+
+
+def doubt() -> Page:
+    report = given.report(level_doubt=Reason.TRANSITIONAL)
+    return render_page(report, given.pictures(), given.context())
+
+
+def revision() -> Page:
+    change = "replaces revision 1: L4/L5 Severe, was L4/L5 Moderate (images came later)"
+    context = given.context(revision=2, change_text=change, research=False)
+    return render_page(given.report(frame_of_reference_assumed=True), given.pictures(), context)
+
+
+def no_bundle() -> Page:
+    return render_page(given.no_bundle(), Pictures(), given.context(identity_checked=False))
+
+
+def not_analysed() -> Page:
+    text = "no axial T2 found; found: sagittal T2 (15 slices); needed: axial T2 of the lumbar spine"
+    return render_not_analysed(
+        given.report(status=Status.REJECTED, reason=Reason.NO_AXIAL_T2, reason_text=text), given.context()
+    )
+
+
+def retracted() -> Page:
+    return render_retracted(given.report(), given.context(), "wrong level or grade")
+
+
+SAID = {
+    mixed: ("RESEARCH: NOT FOR DIAGNOSIS", "Moderate (Severe possible)", "Not imaged", "NOT GRADED: motion", "Im 25"),
+    doubt: ("NUMBERING UNCERTAIN: transitional segment", "S-1", "Severe"),
+    revision: ("REVISION 2 replaces revision 1", "was L4/L5 Moderate", "images came later", "frames of reference"),
+    no_bundle: ("no grading model", "NOT GRADED", "Identity not checked"),
+    not_analysed: ("NOT ANALYSED: no axial T2 found", "Found: sagittal T2 (15 slices)", "This says nothing about"),
+    retracted: ("RETRACTED: DO NOT USE", "wrong level or grade", "Delete them by hand"),
+}
+ALWAYS = ("UNVERIFIED", "Central canal only", "No result is not a normal result", "Cauda sends no alerts")
+
+
+def read(picture: Image.Image, tmp_path: Path) -> str:
+    """What tesseract reads of rows at twice their size, or of a notice with its blocks of large type as it is."""
+    path = tmp_path / "page.png"
+    times, layout = (1, "3") if 500 < picture.height < 700 else (2, "6")
+    picture.resize((picture.width * times, picture.height * times), Image.Resampling.LANCZOS).save(path)
+    return subprocess.run(
+        ["tesseract", str(path), "-", "--psm", layout], capture_output=True, text=True, check=True, timeout=180
+    ).stdout
+
+
+def plain(text: str) -> str:
+    """Without what an OCR confuses: case, blanks, slashes."""
+    return re.sub(r"[\W_]", "", text).lower().replace("l", "i").replace("1", "i").replace("0", "o")
+
+
+@pytest.mark.parametrize("make", SAID, ids=lambda make: make.__name__)
+def test_each_page_says_what_it_must_and_nobodys_name_nor_any_date(make: Callable[[], Page], tmp_path: Path) -> None:
+    text = read(Image.fromarray(make()), tmp_path)
+    for words in (*SAID[make], *ALWAYS):
+        assert plain(words) in plain(text), (words, text)
+    for secret in (*given.NAME.split("^"), given.PATIENT_ID, given.ACCESSION, "19640229", "S17", "LWS"):
+        assert plain(secret) not in plain(text)
+    assert not re.search(r"(19|20)\d\d[-/. ]?[01]\d[-/. ]?[0-3]\d|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b", text)
+
+
+def seen(page: Page, sight: str) -> Page:
+    """The page through somebody's eyes."""
+    linear = (page / 255.0) ** 2.2
+    mixed_cones = np.clip(linear @ np.array(SIGHT[sight]).T, 0, 1)
+    return np.asarray((mixed_cones ** (1 / 2.2) * 255).round(), dtype=np.uint8)
+
+
+def luminance(page: Page) -> NDArray[np.float64]:
+    """Relative luminance (WCAG 2)."""
+    part = page / 255.0
+    linear = np.where(part <= 0.03928, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    return np.asarray(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def rows(page: Page) -> list[slice]:
+    """Where the five rows lie: round the first five level names that stand below each other at one distance."""
+    ink = (luminance(page)[:, 20:100] > 0.2).any(axis=1)
+    starts = [int(y) for y in np.flatnonzero(ink[1:] & ~ink[:-1]) + 1]
+    for first in range(len(starts) - 4):
+        five = starts[first : first + 5]
+        pitch = np.diff(five)
+        if np.ptp(pitch) <= 2 and 30 < pitch[0] < 60:
+            return [slice(y - 8, y - 8 + int(pitch[0])) for y in five]
+    raise AssertionError(f"no five rows: {starts}")
+
+
+def ratio(part: Page) -> float:
+    """The contrast of ink and ground: the brightest per cent of the pixels against the most common ones."""
+    light = luminance(part)
+    return float((np.quantile(light, 0.99) + 0.05) / (np.median(light) + 0.05))
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_the_words_of_every_row_stand_out_whoever_looks(sight: str) -> None:
+    """7 : 1 is what WCAG calls enhanced; what is grey on purpose keeps 4.5 : 1."""
+    page = seen(mixed(), sight)
+    ratios = [ratio(page[row, 180:700]) for row in rows(page)]
+    assert len(ratios) == 5
+    assert min(ratios[1:]) >= 7
+    assert ratios[0] >= 4.5
+
+
+def test_no_two_kinds_of_row_differ_by_hue_alone() -> None:
+    """Not imaged, mild, moderate, severe, not graded: the marks' shapes differ where colour and brightness are gone."""
+    page = mixed()
+    shapes = []
+    for row in rows(page):
+        light = luminance(page[row, 120:164])
+        shapes.append(light > (light.max() + np.median(light)) / 2)
+    assert len(shapes) == 5
+    for one, other in combinations(shapes, 2):
+        height = min(len(one), len(other))
+        differ = (one[:height] ^ other[:height]).sum()
+        assert differ > 0.25 * max(one.sum(), other.sum())
+
+
+def test_the_text_lies_in_the_top_third_and_is_read_when_the_page_is_shown_512_wide(tmp_path: Path) -> None:
+    """The page of an ordinary study. Grey, half size; an eye sees it enlarged on a screen, so does the reader."""
+    page = Image.fromarray(render_page(given.report(*given.all_graded()), given.pictures(), given.context()))
+    small = page.convert("L").resize((512, round(page.height / 2)), Image.Resampling.LANCZOS)
+    third = small.crop((0, 0, 512, round(small.height / 3)))
+    lines = [plain(line) for line in read(third, tmp_path).splitlines()]
+    for level, finding in zip(Level, given.all_graded(), strict=True):
+        line = next((line for line in lines if line.startswith(plain(level.value))), "")
+        assert plain(str(finding.grade)) in line, (level, lines)
+        if level in given.pictures().tiles:
+            assert plain(f"Se 7 Im {given.LEVEL_SLICES[level]}") in line, (level, lines)
