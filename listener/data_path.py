@@ -15,18 +15,18 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
-from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ, P_DATA_TF
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from cauda.core import log, stack
-from cauda.listener import command, pdu
+from cauda.core import log
+from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
 
 SEAM: tuple[tuple[type, str], ...] = (
@@ -48,7 +48,6 @@ SEAM: tuple[tuple[type, str], ...] = (
 """What of pynetdicom is overridden or called here although it is not its public interface."""
 
 _LOOK_AGAIN_S = 0.5  # timers are looked at so often while nothing comes
-_SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
 _STAGE_BYTES = 1 << 21  # an image of 1024 x 1024 goes to disk at once
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -223,21 +222,19 @@ class UpperLayer(DULServiceProvider):
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001  the DIMSE border
-            log.get("dimse").error("association_failed", stack=stack.of(error))
-            self._give_up()
+            upper_layer.failed(self.assoc, error)
         finally:
             self._drop()
+            self._release()
             self._waker.close()
             self._news.set()
 
-    def _give_up(self) -> None:
-        abort = A_ABORT_RQ()
-        abort.source, abort.reason_diagnostic = 0x02, 0x00
-        self.wire.send(abort.encode())
-        self.wire._shutdown_socket()  # noqa: SLF001
-        self.assoc.is_aborted, self.assoc.is_established = True, False
-        evt.trigger(self.assoc, evt.EVT_ABORTED, {})
-        self.assoc._kill = True  # noqa: SLF001
+    def _release(self) -> None:
+        """Give the buffers back at once: association and layer know each other, and the collector may take its time."""
+        self._content.clear()
+        self._stream.close()
+        with suppress(BufferError):  # somebody still looks at it: then the collector does it
+            self._stage.close()
 
     def send_pdu(self, primitive: Any) -> None:
         """As pynetdicom's; wakes the thread."""
@@ -342,7 +339,7 @@ class UpperLayer(DULServiceProvider):
         patience = self.assoc.dimse_timeout
         if patience is None or self._began == 0.0:
             return False
-        slowest = self._began + patience + self._bytes / _SLOWEST_BYTES_S
+        slowest = self._began + patience + self._bytes / pdu.SLOWEST_BYTES_S
         return time.monotonic() > min(self._heard + patience, slowest)
 
     def _taken(self, part: pdu.Fragment | pdu.Whole) -> bool:

@@ -18,13 +18,13 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import A_RELEASE
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import ThreadedAssociationServer
 
 from cauda.core import log, metrics, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
-from cauda.listener import accepted, data_path, tls
+from cauda.listener import accepted, data_path, stock, tls
 from cauda.listener.committer import PUSH_MODEL
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
@@ -32,6 +32,7 @@ from cauda.listener.part10 import Origin
 
 _VERIFICATION = "1.2.840.10008.1.1"
 _REJECT_PERMANENT, _REJECT_TRANSIENT = 0x01, 0x02
+_ANY_NUMBER = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def start(door: Door, certificates: tls.Certificates | None = None, services: Se
     ae = _application(door)
     plain = secure = None
     if not settings.tls.only:
-        plain = _open(ae, door, services, "node", settings.node.port)
+        plain = _open(ae, door, services, "node", settings.node.port, most=4 * settings.limits.max_associations)
     if certificates is not None:
         try:
             secure = _open(ae, door, services, "tls", settings.tls.port, server_class=tls.TlsServer,
@@ -87,13 +88,14 @@ def start(door: Door, certificates: tls.Certificates | None = None, services: Se
 def _open(ae: AE, door: Door, services: Sequence[Any], key: str, port: int, **kind: Any) -> ThreadedAssociationServer:
     host = door.settings.node.host
     replaced = door.settings.listener.data_path == "replaced"
+    handler = data_path.request_handler(door) if replaced else stock.request_handler(door.settings.limits)
     try:
         server = ae.make_server(
             (host, port),
             contexts=Shared(ae.supported_contexts),
-            request_handler=data_path.request_handler(door) if replaced else RequestHandler,
+            request_handler=handler,
             evt_handlers=[*_handlers(door, replaced=replaced), *services],
-            **({"server_class": ThreadedAssociationServer} | kind),
+            **({"server_class": stock.PlainServer} | kind),
         )
     except OSError as error:
         raise Misconfigured(
@@ -110,7 +112,7 @@ def _application(door: Door) -> AE:
     ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
     ae.require_called_aet = True
-    ae.maximum_associations = settings.limits.max_associations
+    ae.maximum_associations = _ANY_NUMBER  # pynetdicom counts connections that have said nothing; `_requested` does not
     ae.maximum_pdu_size = settings.limits.max_pdu_bytes
     ae.acse_timeout = settings.limits.acse_timeout_s
     ae.dimse_timeout = settings.limits.dimse_timeout_s
@@ -133,6 +135,7 @@ def _handlers(door: Door, *, replaced: bool) -> list[Any]:
         (evt.EVT_REJECTED, _rejected),
         (evt.EVT_ESTABLISHED, _established, [door]),
         *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
+        *([] if replaced else [(evt.EVT_DIMSE_RECV, stock.message_ended)]),
         (evt.EVT_ACSE_RECV, _release_asked, [door]),
         (evt.EVT_ABORTED, _ended, [door, "aborted"]),
         (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
@@ -195,7 +198,10 @@ def _requested(event: Any, door: Door) -> None:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
     elif called != door.settings.node.aet:
         _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
-    elif _open_of(door, calling, address, anywhere=anywhere) >= limits.max_associations_per_peer:
+    elif (
+        len(door.sessions) >= limits.max_associations
+        or _open_of(door, calling, address, anywhere=anywhere) >= limits.max_associations_per_peer
+    ):
         _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
     elif verdict is Verdict.LEARN:
         door.tell(Learned(aet=calling, address=address))

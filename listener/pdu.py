@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 P_DATA_TF = 0x04
 _KNOWN = frozenset(range(0x01, 0x08))
-_MAX_OTHER_BYTES = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of all transfer syntaxes has a fifth of it
+MAX_OTHER_BYTES = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of all transfer syntaxes has a fifth of it
+SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
 _BUFFER_BYTES = 1 << 20
 _PDU = struct.Struct(">BxI")
 _PDV = struct.Struct(">IBB")
@@ -62,6 +63,11 @@ class Stream:
         self._at = self._end = 0
         return self._buffer
 
+    def close(self) -> None:
+        """Give the buffer back; nothing may be received after."""
+        self._buffer = memoryview(b"")
+        self._at = self._end = 0
+
     def received(self, count: int) -> None:
         """So many bytes lie in `room` now."""
         self._end = count
@@ -101,7 +107,7 @@ class Stream:
                 raise Malformed("P-DATA-TF without a fragment")
             self._pdu_left = length
         else:
-            if length > _MAX_OTHER_BYTES:
+            if length > MAX_OTHER_BYTES:
                 raise Malformed("PDU longer than any honest one")
             self._whole = bytearray(self._header)
             self._fragment_left = 0

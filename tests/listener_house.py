@@ -49,6 +49,10 @@ class House:
         """Wait until nothing landed is left to file."""
         until(lambda: not list((self.data / "arrivals").glob("*/*.dcm")), what="everything filed")
 
+    def open_parts(self) -> list[Path]:
+        """What is half received."""
+        return [path for path in (self.data / "arrivals").glob("*/*") if path.suffix == ".part"]
+
     def close(self) -> None:
         """Stop the listener as SIGTERM does."""
         self.stop.set()

@@ -1,0 +1,117 @@
+"""Conversations that nobody meant: PDUs, command sets and data sets with anything in them, or cut, or out of order.
+
+The door must end or answer each, and let an honest sender in after it; memory, threads and files stay what they were.
+CI draws the same ones each time; `make soak` draws 100,000 new ones.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from impatient_door import CONTEXTS, IMPATIENT, MIB, MR, honest, image, resident_bytes
+from listener_house import House, listener
+from peers import until
+from raw_peer import P_DATA, associate_rq, c_echo_rq, c_store_rq, command_set, connected, element, fragment, pdu
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.usefixtures("data_path"),
+    pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),  # a thread that died
+]
+
+# Parts of an honest conversation, to be spoilt.
+_OPENING = associate_rq(CONTEXTS)
+_HONEST = (
+    _OPENING,
+    fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True),
+    fragment(1, image("1.2.3.4.5"), command=False, last=True),
+    fragment(3, c_echo_rq(), command=True, last=True),
+    pdu(0x05, bytes(4)),
+    pdu(0x07, bytes(4)),
+)
+_NUMBERS = st.sampled_from([0x0000, 0x0002, 0x0003, 0x0100, 0x0110, 0x0120, 0x0700, 0x0800, 0x0900, 0x1000, 0x1030])
+_FIELDS = st.sampled_from([b"\x01\x00", b"\x30\x00", b"\x20\x00", b"\x01\x80", b"\xff\x0f", b"\x30\x01", b"\x00\x01"])
+_VALUES = st.one_of(
+    _FIELDS, st.binary(max_size=70), st.sampled_from([MR.encode(), b"1.2.3.4.5\0", b"1" * 65, b"../.."])
+)
+_COMMANDS = st.lists(st.builds(element, _NUMBERS, _VALUES), max_size=8).map(lambda some: command_set(*some))
+_FRAGMENTS = st.builds(
+    fragment,
+    st.sampled_from([1, 3, 5, 2, 255]),
+    st.one_of(_COMMANDS, st.binary(max_size=300)),
+    command=st.booleans(),
+    last=st.booleans(),
+)
+_PDUS = st.builds(
+    lambda kind, body, length: pdu(kind, body, length=length),
+    st.sampled_from([1, 2, 3, P_DATA, 5, 6, 7, 8, 0, 255]),
+    st.binary(max_size=300),
+    st.one_of(st.none(), st.sampled_from([0, 1, 5, 0x7FFFFFFF, 0xFFFFFFFF])),
+)
+
+
+@st.composite
+def _spoilt(draw: st.DrawFn) -> bytes:
+    """An honest part with some bytes changed, cut or doubled."""
+    content = bytearray(draw(st.sampled_from(_HONEST)))
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4)):
+        content[place % len(content)] = byte
+    keep = draw(st.one_of(st.none(), st.integers(0, 200)))
+    return bytes(content if keep is None else content[:keep])
+
+
+CONVERSATIONS = st.tuples(
+    st.one_of(st.just(_OPENING), st.just(_OPENING), _spoilt(), st.binary(max_size=100)),
+    st.lists(st.one_of(_spoilt(), _FRAGMENTS, _PDUS, st.sampled_from(_HONEST)), max_size=5),
+).map(lambda parts: b"".join((parts[0], *parts[1])))
+
+
+def converse(house: House, said: bytes) -> None:
+    """Say it all and no more, then listen until the door has ended the connection."""
+    with connected(house.ports.dimse) as peer, suppress(OSError):
+        peer.send(said)
+        peer.sock.shutdown(socket.SHUT_WR)
+        while peer.sock.recv(1 << 16):
+            pass
+
+
+def _fuzz(tmp_path: Path, examples: int, drawn: int | None) -> None:
+    counted = iter(range(examples * 2))
+
+    with listener(tmp_path / "data", limits=IMPATIENT) as house:
+        honest(house, "1.2.3.4.98")
+        threads, memory = threading.active_count(), resident_bytes()
+
+        @settings(
+            max_examples=examples, derandomize=drawn is None, database=None, deadline=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(said=CONVERSATIONS)
+        def go(said: bytes) -> None:
+            converse(house, said)
+            if next(counted) % 50 == 0:
+                honest(house, "1.2.3.4.99")
+
+        (go if drawn is None else seed(drawn)(go))()
+        honest(house, "1.2.3.4.99")
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+        house.until_filed()
+        until(lambda: not house.open_parts(), what="nothing half received left behind")
+        assert resident_bytes() - memory < 96 * MIB
+
+
+def test_whatever_is_said_the_door_stays_open(tmp_path: Path) -> None:
+    _fuzz(tmp_path, 300, None)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_a_hundred_thousand_conversations_leave_the_door_open(tmp_path: Path) -> None:
+    """Half of them on each data path."""
+    _fuzz(tmp_path, 50_000, 20261125)

@@ -1,0 +1,236 @@
+"""Hostile and clumsy peers: whatever one does, it is ended or answered, and an honest sender gets through at once."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from impatient_door import CONTEXTS, MIB, MR, descriptors, door, honest, image, resident_bytes
+from peers import until
+from raw_peer import (
+    P_DATA,
+    RawPeer,
+    associate_rq,
+    c_store_rq,
+    command_set,
+    connected,
+    element,
+    fragment,
+    pdu,
+)  # fmt: skip
+
+from cauda.core import schema
+
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
+
+
+def drip(peer: RawPeer, content: bytes) -> bool:
+    """A byte at a time for ever, until the door has enough; whether it ended the connection."""
+    peer.sock.settimeout(0.05)
+    deadline = time.monotonic() + 60
+    for byte in itertools.cycle(content):
+        if time.monotonic() > deadline:
+            return False
+        try:
+            peer.send(bytes([byte]))
+            if not peer.sock.recv(1 << 16):
+                return True
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return True
+    return False
+
+
+def silent(peer: RawPeer) -> bool:
+    """Say nothing more; whether the door ended the connection."""
+    while (got := peer.receive()) is not None:
+        if got[0] == 0x07:
+            return True
+    return True
+
+
+def _associated(peer: RawPeer) -> None:
+    assert peer.associate(CONTEXTS)
+
+
+def _in_a_message(peer: RawPeer) -> None:
+    _associated(peer)
+    peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
+
+
+LORIS: dict[str, Callable[[RawPeer], bool]] = {
+    "silent before the association": silent,
+    "drips its A-ASSOCIATE": lambda peer: drip(peer, associate_rq(CONTEXTS)),
+    "stops within its A-ASSOCIATE": lambda peer: (peer.send(associate_rq(CONTEXTS)[:50]), silent(peer))[1],
+    "silent in an association": lambda peer: (_associated(peer), silent(peer))[1],
+    "stops within the header of a PDU": lambda peer: (_associated(peer), peer.send(b"\x04\x00\x00"), silent(peer))[2],
+    "drips a PDU": lambda peer: (_associated(peer), drip(peer, fragment(1, bytes(16000), command=True, last=False)))[1],
+    "stops within a PDU": lambda peer: (
+        _in_a_message(peer), peer.send(fragment(1, bytes(9000), command=False, last=False)[:5000]), silent(peer)
+    )[2],
+    "stops between the PDUs of a message": lambda peer: (_in_a_message(peer), silent(peer))[1],
+    "drips small PDUs of a message": lambda peer: (
+        _in_a_message(peer), drip(peer, fragment(1, b"a", command=False, last=False))
+    )[1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", LORIS)
+def test_who_is_slow_is_ended_at_every_stage_and_holds_up_nobody(tmp_path: Path, stage: str) -> None:
+    with door(tmp_path) as house:
+        threads = threading.active_count()
+        with connected(house.ports.dimse) as slow, connected(house.ports.dimse) as second:
+            ended: list[bool] = []
+            both = [threading.Thread(target=lambda p=p: ended.append(LORIS[stage](p))) for p in (slow, second)]
+            for one in both:
+                one.start()
+            honest(house, "1.2.3.4.6")
+            for one in both:
+                one.join(90)
+            assert ended == [True, True]
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+def test_a_load_balancers_probes_cost_nothing_that_stays(tmp_path: Path) -> None:
+    with door(tmp_path) as house:
+
+        def probe(times: int) -> tuple[int, int, int]:
+            for _ in range(times):
+                with connected(house.ports.dimse):
+                    pass
+            until(lambda: threading.active_count() <= threads, what="every probe forgotten")
+            return descriptors(), resident_bytes(), threading.active_count()
+
+        threads = threading.active_count()
+        files, memory, _ = probe(50)
+        files_later, memory_later, _ = probe(150)
+        assert files_later <= files + 2
+        assert memory_later - memory < 16 * MIB
+        assert house.rows(schema.refused_peer) == []
+
+
+def test_silent_connections_do_not_take_the_places_of_senders(tmp_path: Path) -> None:
+    with door(tmp_path, max_associations=10, acse_timeout_s=8, network_timeout_s=8) as house:
+        with ExitStack() as held:
+            peers = [held.enter_context(connected(house.ports.dimse)) for _ in range(15)]
+            honest(house, "1.2.3.4.7")
+            peers += [held.enter_context(connected(house.ports.dimse)) for _ in range(15)]
+            assert all(silent(peer) for peer in peers[20:]), "no more are held than half of four times as many"
+        until(lambda: threading.active_count() < 15, what="they are gone")
+
+
+@pytest.mark.parametrize("kind", [0x01, P_DATA, 0x05, 0x07, 0x08, 0xFF])
+@pytest.mark.parametrize("associated", [False, True])
+def test_a_length_of_gigabytes_is_not_believed(tmp_path: Path, kind: int, associated: bool) -> None:
+    with door(tmp_path) as house:
+        before = resident_bytes()
+        with connected(house.ports.dimse) as peer:
+            if associated:
+                _associated(peer)
+            peer.send(pdu(kind, bytes(100), length=0xFFFFFFF0))
+            assert silent(peer)
+        assert resident_bytes() - before < 64 * MIB
+
+
+def test_a_deflate_bomb_is_refused_without_being_inflated(tmp_path: Path) -> None:
+    packed = zlib.compressobj(wbits=-15)
+    bomb = packed.compress(image("1.2.3.4.5")) + b"".join(packed.compress(bytes(MIB)) for _ in range(1024))
+    bomb += packed.flush()
+    with door(tmp_path, max_object_bytes=8 * MIB) as house, connected(house.ports.dimse) as peer:
+        before = resident_bytes()
+        _associated(peer)
+        answer = peer.store(5, MR, "1.2.3.4.5", bomb)
+        assert answer is not None
+        assert (answer.status, answer.comment) == (0xA700, "data set inflates to more than 8 MiB")
+        assert resident_bytes() - before < 64 * MIB
+
+
+def nested(depth: int) -> bytes:
+    """An image with sequences within sequences, of undefined length, closed or not."""
+    level = b"\x08\x00\x11\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    close = b"\xfe\xff\x0d\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    return image("1.2.3.4.5") + level * depth + close * depth
+
+
+def test_sequences_nested_without_end_are_answered(tmp_path: Path) -> None:
+    with door(tmp_path) as house, connected(house.ports.dimse) as peer:
+        _associated(peer)
+        for depth in (100, 100_000):
+            answer = peer.store(1, MR, "1.2.3.4.5", nested(depth))
+            assert answer is not None
+            assert answer.status == 0xC000
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2/../3", "1" * 65, "", "1.2\x00.3", "%2e%2e", "1.2.3\n", "é"])
+def test_a_uid_that_is_none_is_answered_and_never_becomes_a_path(tmp_path: Path, uid: str) -> None:
+    with door(tmp_path) as house:
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with connected(house.ports.dimse) as peer:
+            _associated(peer)
+            answer = peer.store(1, MR, uid, image("1.2.3.4.5"))
+            assert answer is None or answer.status in {0xC000, 0xA900, 0x0117, 0x0110}
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert not list((house.data / "studies").glob("*/*"))
+
+
+@pytest.mark.parametrize("rude", [True, False])
+@pytest.mark.parametrize("where", [3, 12, 40, 4000])
+def test_who_hangs_up_within_a_pdu_leaves_nothing_behind(tmp_path: Path, where: int, rude: bool) -> None:
+    with door(tmp_path) as house:
+        threads = threading.active_count()
+        with connected(house.ports.dimse) as peer:
+            _in_a_message(peer)
+            peer.send(fragment(1, image("1.2.3.4.5"), command=False, last=True)[:where])
+            if rude:  # a reset instead of an orderly close
+                peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+COMMANDS = {
+    "no elements": b"",
+    "no command field": command_set(element(0x0002, MR.encode())),
+    "a field of one byte": command_set(element(0x0100, b"\x01"), element(0x0800, b"\x01\x00")),
+    "an element that ends nowhere": element(0x0000, b"\x04\0\0\0") + b"\x00\x00\x00\x01\xff\xff\xff\xff",
+    "another group": element(0x0010, b"DOE", group=0x0010),
+    "an unknown command": command_set(element(0x0100, b"\xff\x7f"), element(0x0800, b"\x01\x01")),
+    "a C-FIND": command_set(
+        element(0x0002, MR.encode()), element(0x0100, b"\x20\x00"), element(0x0110, b"\x01\x00"),
+        element(0x0700, b"\0\0"), element(0x0800, b"\x01\x01"),
+    ),
+    "an N-ACTION": command_set(
+        element(0x0003, MR.encode()), element(0x0100, b"\x30\x01"), element(0x0110, b"\x01\x00"),
+        element(0x0800, b"\x01\x01"), element(0x1001, b"1.2 "), element(0x1008, b"\x01\x00"),
+    ),
+    "a response to nothing": command_set(
+        element(0x0002, MR.encode()), element(0x0100, b"\x01\x80"), element(0x0120, b"\x01\x00"),
+        element(0x0800, b"\x01\x01"), element(0x0900, b"\0\0"),
+    ),
+    "a cancel of nothing": command_set(element(0x0100, b"\xff\x0f"), element(0x0120, b"\x01\x00"),
+                                       element(0x0800, b"\x01\x01")),
+    "a megabyte": command_set(element(0x0902, bytes(MIB))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_a_command_set_that_is_none_ends_in_an_answer_or_an_abort(tmp_path: Path, what: str) -> None:
+    with door(tmp_path) as house:
+        threads = threading.active_count()
+        with connected(house.ports.dimse) as peer:
+            _associated(peer)
+            for at in range(0, max(len(COMMANDS[what]), 1), 16000):
+                part = COMMANDS[what][at : at + 16000]
+                try:
+                    peer.send(fragment(1, part, command=True, last=at + 16000 >= len(COMMANDS[what])))
+                except ConnectionError:
+                    break
+            assert silent(peer)
+        until(lambda: threading.active_count() <= threads, what="no thread left")
