@@ -16,6 +16,8 @@ REACH_MM = 46.0  # how far anterior a line and its name begin: beyond the disc
 BEHIND_MM = 24.0
 MARGIN_MM = 28.0  # above the highest and below the lowest level
 CAPTION = 26
+_LETTERS_PX = 27  # the strip at the left edge that belongs to the orientation letters
+_NAME_PX = 58  # the longest level name
 
 Pair = tuple[float, float]
 
@@ -110,7 +112,7 @@ def _levels(
         name_y = max(name_at[1], lowest + 20)  # names never cover each other
         lowest = name_y
         colour = drawing.TEXT if line is not None else drawing.MUTED
-        at = (max(name_at[0] - 5, 62), name_y)
+        at = (max(name_at[0] - 5, _LETTERS_PX + _NAME_PX), name_y)
         drawing.write(draw, at, report.level_name(finding.level), 19, colour, anchor="rm", halo=True, bold=True)
 
 
@@ -136,7 +138,7 @@ def _orientation(draw: ImageDraw.ImageDraw, size: tuple[int, int]) -> None:
     for at, anchor, letter in (
         ((8, height / 2), "lm", "A"),
         ((width - 8, height / 2), "rm", "P"),
-        ((width / 4, 8), "ma", "H"),  # before the column: the canal stands behind the middle
-        ((width / 4, height - 8), "ms", "F"),
+        ((8, 8), "la", "H"),
+        ((8, height - 8), "ls", "F"),
     ):
         drawing.write(draw, at, letter, 19, anchor=anchor, halo=True, bold=True)
