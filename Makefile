@@ -66,7 +66,7 @@ bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes
 bench-phantom: install  ## how fast phantoms are drawn (two minutes)
 	nice $(BIN)/python tests/bench/phantom.py
 
-models: install  ## train the starter bundle (two cores that compute in bfloat16: an hour; resumable)
+models: install  ## train the starter bundle (resumable)
 	$(BIN)/python -m cauda.models.make
 
 second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)

@@ -58,15 +58,12 @@ def freeze(
     fingerprint: Fingerprint,
     kind: RevisionKind = RevisionKind.GRADE,
     identity: Mapping[str, str] | None = None,
-    by_operator: bool = False,
 ) -> int | None:
     """Freeze the study's current images into a new due revision; returns its id.
 
-    Completes the study; ``by_operator`` says that a person asked for it. Earlier revisions that nobody ended are
-    superseded. Without a single MR image there is nothing to freeze: the study completes and None is returned. The
-    caller has decided that it is time.
+    Completes the study. Earlier revisions that nobody ended are superseded. Without a single MR image there is nothing
+    to freeze: the study completes and None is returned. The caller has decided that it is time.
     """
-    forced = conn.execute(select(schema.study.c.forced).where(schema.study.c.uid == study_uid)).scalar()
     changed = conn.execute(
         update(schema.study)
         .where(schema.study.c.uid == study_uid, schema.study.c.state != StudyState.PURGED)
@@ -115,7 +112,6 @@ def freeze(
             config_digest=fingerprint.config_digest,
             code_version=fingerprint.code_version,
             identity=dict(identity) if identity else None,
-            by_operator=by_operator or bool(forced),
         )
         .returning(table.c.id)
     ).scalar_one()
@@ -205,14 +201,12 @@ def requeue(ledger: Ledger, conn: Connection, study_uid: str, *, fingerprint: Fi
         return int(last.id)
     published = conn.execute(select(schema.result.c.id).where(schema.result.c.revision_id == last.id).limit(1)).first()
     if published is not None:
-        return freeze(ledger, conn, study_uid, reason="requeued by an operator", fingerprint=fingerprint,
-                      by_operator=True)  # fmt: skip
+        return freeze(ledger, conn, study_uid, reason="requeued by an operator", fingerprint=fingerprint)
     conn.execute(
         update(table)
         .where(table.c.id == last.id)
         .values(
             state=RevisionState.DUE,
-            by_operator=True,
             deaths=0,
             worker=None,
             lease_until=None,

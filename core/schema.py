@@ -212,7 +212,6 @@ revision = Table(
     Column("reason", String(32)),  # Reason
     Column("reason_text", String(4096)),  # for FAILED, the stack
     Column("report", JSON),  # report.json
-    Column("by_operator", Boolean, nullable=False, server_default="0"),  # a person asked for it
     Column("retraction", String(32)),  # why earlier results are taken back, of a revision of kind retract
     UniqueConstraint("study_uid", "number"),
     Index("ix_revision_state", "state", "not_before"),

@@ -171,7 +171,7 @@ class Part:
     """A file that is being received: nothing stands under its final name until `land` has made it durable.
 
     With a ``stage``, an anonymous mmap of whole blocks, content is gathered there and written past the page cache
-    (O_DIRECT) where the file system allows it, which costs a third of the processor time. Every method raises
+    (O_DIRECT) where the file system allows it, which spares the processor a copy. Every method raises
     Unavailable(no_room | disk_failed); `drop` must be called then, and leaves nothing behind.
     """
 

@@ -27,8 +27,8 @@ from cauda.listener.part10 import Origin
 
 BATCH = 64
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
-# Filing one object costs as much processor time as receiving three, and both want the interpreter: a burst is received
-# first and filed in the pauses.
+# Filing costs more processor time than receiving, and both want the interpreter: a burst is received first and filed in
+# the pauses.
 _QUIET_S, _PATIENCE_S = 0.05, 2.0
 
 

@@ -81,7 +81,7 @@ def drawn(cache: Path, first: int, spines: int, *, processes: int, say: Callable
 
 
 def _draw(start: int) -> Crops:
-    torch.set_num_threads(1)  # arrays are small: two threads a process spend three times the processor on waiting
+    torch.set_num_threads(1)  # arrays are small: two threads a process mostly wait for each other
     return crops(start, _CHUNK, looks=_LOOKS)
 
 
