@@ -106,6 +106,7 @@ class Listener(_Section):
     """How the DIMSE door works inside."""
 
     data_path: Literal["stock", "replaced"] = "stock"  # stock: pynetdicom's own, slower
+    sync: Literal["portable", "one"] = "portable"  # one: faster, for ext4 with a journal alone
 
 
 class Dicomweb(_Section):

@@ -5,7 +5,8 @@
     <data>/outbox/<study uid>/    results, ``<sop uid>.dcm``; what is there under a UID is delivered, never rebuilt
     <data>/unfiled/               acknowledged, but no study can be read from it; kept for a person to look at
 
-Portable durability: write, fdatasync, rename or link to the final name, fsync of the folder.
+Portable durability: write, fdatasync, rename or link to the final name, fsync of the folder. Where
+`journal.one_sync` allows it, landing may do with one sync: write, rename, fsync of the file; its name says its length.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ import fcntl
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
 
+Sync = Literal["portable", "one"]
+
 _PART = ".part"
+_LENGTH = re.compile(r"\.(\d+)\.dcm$")  # in the name of what landed with one sync
 _LOCK_TRIES, _LOCK_WAIT_S = 50, 0.02
 _IOV_MAX = 1024
 _BLOCK = 4096  # what O_DIRECT asks of lengths and addresses, on every disk of today
@@ -138,8 +144,9 @@ def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
 
 def remove_if_empty(arrivals: Arrivals) -> None:
     """Remove an adopted landing folder that holds nothing any more."""
-    for part in arrivals.folder.glob(f"*{_PART}"):
-        part.unlink(missing_ok=True)  # never acknowledged
+    for path in arrivals.folder.iterdir():
+        if path.suffix == _PART or _cut_short(path):
+            path.unlink(missing_ok=True)  # never acknowledged
     (arrivals.folder / ".lock").unlink(missing_ok=True)
     with suppress(OSError):  # something landed meanwhile: leave it
         arrivals.folder.rmdir()
@@ -163,21 +170,29 @@ def _try_lock(folder: Path) -> int | None:
 
 
 def waiting(folder: Path) -> list[Path]:
-    """Landed files in the order of their names; unfinished parts are not among them."""
-    return sorted(p for p in folder.iterdir() if p.suffix == ".dcm")
+    """Landed files in the order of their names; what is unfinished is not among them."""
+    return sorted(p for p in folder.iterdir() if p.suffix == ".dcm" and not _cut_short(p))
+
+
+def _cut_short(path: Path) -> bool:
+    """Whether a crash came after the name and before the content: landed with one sync, and never acknowledged."""
+    length = _LENGTH.search(path.name)
+    return length is not None and path.stat().st_size != int(length[1])
 
 
 class Part:
-    """A file that is being received: nothing stands under its final name until `land` has made it durable.
+    """A file that is being received: nothing whole stands under its final name until `land` gives it that.
 
     With a ``stage``, an anonymous mmap of whole blocks, content is gathered there and written past the page cache
     (O_DIRECT) where the file system allows it, which spares the processor a copy. Every method raises
     Unavailable(no_room | disk_failed); `drop` must be called then, and leaves nothing behind.
     """
 
-    def __init__(self, arrivals: Path, name: str, stage: mmap.mmap | None = None) -> None:
-        """``name`` must be new."""
+    def __init__(self, arrivals: Path, name: str, stage: mmap.mmap | None = None, *, sync: Sync = "portable") -> None:
+        """``name`` must be new; ``sync`` may be "one" in a folder of which `journal.one_sync` has nothing to say."""
         self._folder = arrivals
+        self._name = name
+        self._sync = sync
         self._part = arrivals / f"{name}{_PART}"
         self._final = arrivals / f"{name}.dcm"
         self._stage: memoryview | None = None if stage is None else memoryview(stage)
@@ -245,9 +260,14 @@ class Part:
         """Give it its final name so that it survives a crash the moment this returns; nothing may be written after."""
         try:
             self._flush()
-            os.fdatasync(self._fd)
-            self._part.rename(self._final)
-            fsync_folder(self._folder)
+            if self._sync == "one":
+                self._final = self._folder / f"{self._name}.{os.fstat(self._fd).st_size}.dcm"
+                self._part.rename(self._final)
+                os.fsync(self._fd)
+            else:
+                os.fdatasync(self._fd)
+                self._part.rename(self._final)
+                fsync_folder(self._folder)
         except OSError as error:
             raise disk_error(error) from error
         self.close()

@@ -152,7 +152,7 @@ class Store:
             origin=self._session.origin,
         )
         self._check_size()
-        self._part = spool.Part(self._door.arrivals, self._door.name(), stage)
+        self._part = spool.Part(self._door.arrivals, self._door.name(), stage, sync=self._door.settings.listener.sync)
         self._part.write([meta])
         self._meta_bytes = len(meta)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from starlette.routing import Route
 
-from cauda.core import doorbell, intake, ledger, liveness, log, processes, spool
+from cauda.core import doorbell, intake, journal, ledger, liveness, log, processes, spool
 from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
@@ -49,6 +49,7 @@ def run(
     """Serve until ``stop`` is set, then drain. Raises Misconfigured when it cannot start."""
     store = spool.Spool(settings.data, settings.limits.min_free_bytes)
     store.prepare()
+    _check_sync(settings, store)
     sys.setswitchinterval(_SWITCH_S)
     book = _opened(settings, stop)
     if book is None:
@@ -94,6 +95,12 @@ def run(
         if committer is not None:
             committer.finish()
         _goodbye(book, arrivals, token)
+
+
+def _check_sync(settings: Settings, store: spool.Spool) -> None:
+    """What was asked to land with one sync must be where that is enough."""
+    if settings.listener.sync == "one" and (why := journal.one_sync(store.arrivals)) is not None:
+        raise Misconfigured(f'listener.sync: "one" is not safe in {store.arrivals}: {why}; use "portable"')
 
 
 def _opened(settings: Settings, stop: threading.Event) -> Ledger | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from builders import mr_study
+from disks import disk
 from harness import Sender, node, prepared
 from listener_house import DATA_PATHS
 from peers import program, until
@@ -29,11 +30,14 @@ class Landing:
     done: list[str] = field(default_factory=list)
 
 
-def responses_after_syncs(lines: Iterable[str], port: int) -> int:
+PORTABLE, ONE = ("data", "name", "folder"), ("name", "file")
+
+
+def responses_after_syncs(lines: Iterable[str], port: int, steps: Sequence[str] = PORTABLE) -> int:
     """How many C-STORE responses were sent over one association, one image after the other.
 
-    AssertionError where a response was begun before its image's data sync, rename and folder sync had all returned
-    successfully and in this order. Understands ``strace -f -y`` with calls that were interrupted.
+    AssertionError where a response was begun before its image's ``steps`` (data sync, rename and folder sync) had all
+    returned successfully and in this order. Understands ``strace -f -y`` with calls that were interrupted.
     """
     pending: dict[str, tuple[str, str]] = {}
     landing = Landing()
@@ -50,7 +54,7 @@ def responses_after_syncs(lines: Iterable[str], port: int) -> int:
         call, arguments = entered["call"], entered["arguments"]
         # P-DATA-TF is PDU type 04 (PS3.8 9.3.5); what leaves counts when it begins, what syncs when it is done
         if call in {"sendto", "write"} and re.match(rf'\d+<TCP[^"]*:{port}->[^"]*>, "\\4\\0', arguments):
-            assert landing.done == ["data", "name", "folder"], f"response {responses + 1} after only {landing.done}"
+            assert landing.done == list(steps), f"response {responses + 1} after only {landing.done}"
             landing = Landing()
             responses += 1
         if arguments.endswith("<unfinished ...>"):
@@ -71,16 +75,20 @@ def _completed(landing: Landing, call: str, arguments: str) -> None:
         landing.done.append("data")
     elif call.startswith("rename") and f'"{landing.opened}"' in arguments and '.dcm"' in arguments:
         landing.done.append("name")
+    elif call == "fsync" and f"<{landing.opened.removesuffix('part')}" in arguments and ".dcm>" in arguments:
+        landing.done.append("file")
     elif call == "fsync" and f"<{landing.opened.rpartition('/')[0]}>" in arguments:
         landing.done.append("folder")
 
 
-def _record(tmp_path: Path, name: str, launch: tuple[str, ...], data_path: str) -> tuple[list[str], int, int]:
+def _record(
+    tmp_path: Path, name: str, launch: tuple[str, ...], data_path: str, sync: str = "portable"
+) -> tuple[list[str], int, int]:
     """The calls of a listener that receives one study; with the port and the number of its images."""
     record = tmp_path / f"{name}.strace"
     strace = (program("strace"), "-f", "-y", "-yy", "-s", "8", "-e", f"trace={TRACED}", "-o", str(record))
     study = prepared(mr_study(name))
-    env = {"CAUDA_LISTENER__DATA_PATH": data_path}
+    env = {"CAUDA_LISTENER__DATA_PATH": data_path, "CAUDA_LISTENER__SYNC": sync}
     with node(tmp_path / name, command=("listen",), under=strace, launch=launch, env=env) as listener:
         sender = Sender(listener.port)
         assert sender.attempt(study)
@@ -102,6 +110,27 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_every_response_leaves_after_its_image_is_durable(recorded: tuple[list[str], int, int]) -> None:
     lines, port, images = recorded
     assert responses_after_syncs(lines, port) == images
+
+
+@pytest.mark.parametrize("data_path", DATA_PATHS)
+def test_with_one_sync_every_response_leaves_after_it(tmp_path: Path, data_path: str) -> None:
+    with disk(tmp_path, "ext4") as (_, folder):
+        lines, port, images = _record(folder, "one", LAUNCH, data_path, "one")
+        assert responses_after_syncs(lines, port, ONE) == images
+        with pytest.raises(AssertionError, match="after only"):
+            responses_after_syncs(_without("fsync", r"\.dcm>")(lines), port, ONE)
+
+
+def test_one_sync_is_refused_at_the_start_where_it_is_not_enough(tmp_path: Path) -> None:
+    with (
+        disk(tmp_path, "ext4 without a journal") as (_, folder),
+        node(folder / "data", command=("listen",), env={"CAUDA_LISTENER__SYNC": "one"}, start=False) as listener,
+    ):
+        listener.start(wait=False)
+        assert listener.popen is not None
+        assert listener.popen.wait(60) == 2
+        assert "listener.sync" in listener.log.read_text()
+        assert "no journal" in listener.log.read_text()
 
 
 def _without(call: str, place: str) -> Callable[[list[str]], list[str]]:

@@ -133,7 +133,8 @@ def test_a_disk_that_fills_says_no_room_and_keeps_nothing(tmp_path: Path, megaby
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
-def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sync", ["portable", "one"])
+def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts(tmp_path: Path, sync: str) -> None:
     """Wherever it was: what stands under a final name is whole, and every name that it was told is there."""
     box = spool.Spool(tmp_path / "data")
     box.prepare()
@@ -141,7 +142,7 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
         "import mmap, sys; from pathlib import Path; from cauda.core.spool import Part\n"
         "stage = mmap.mmap(-1, 1 << 16)\n"
         "for n in range(100_000):\n"
-        "    part = Part(Path(sys.argv[1]), f'{n:06}', stage)\n"
+        "    part = Part(Path(sys.argv[1]), f'{n:06}', stage, sync=sys.argv[2])\n"
         "    for _ in range(n % 7): part.write([bytes([n % 251]) * 30_001])\n"
         "    part.land(); print(n, flush=True)\n"
     )
@@ -149,7 +150,7 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
     for turn in range(5):
         arrivals = spool.open_arrivals(box, f"l{turn}")
         with subprocess.Popen(
-            [sys.executable, "-c", program, arrivals.folder], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, arrivals.folder, sync], stdout=subprocess.PIPE, text=True
         ) as process:  # fmt: skip
             assert process.stdout is not None
             for _ in range(draw.randint(1, 60)):
@@ -158,7 +159,7 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
             said = process.stdout.read().splitlines()
         landed = spool.waiting(arrivals.folder)
         for path in landed:
-            n = int(path.stem)
+            n = int(path.name.partition(".")[0])
             assert path.read_bytes() == bytes([n % 251]) * 30_001 * (n % 7)
         if said and said[-1].isdigit():
             assert int(said[-1]) < len(landed)

@@ -1,0 +1,126 @@
+"""The power goes: what was said to be stored is there on a real file system, and what is cut short is not taken.
+
+A copy of a mounted file system's device is what a cut of power leaves: whatever the kernel had only in memory is
+missing from it. Whether the device itself kept what it was told to flush is not seen here.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from disks import disk, mounted, run
+
+from cauda.core import journal, spool
+from cauda.core.spool import Part, Sync
+
+CONTENT = bytes(range(256)) * 1201  # no whole number of blocks
+
+
+@contextmanager
+def after_the_cut(device: Path) -> Iterator[Path]:
+    """What is found when the power comes back."""
+    copy = device.with_name("copy")
+    subprocess.run(["cp", "--sparse=always", device, copy], check=True)
+    options = ["nouuid"] if copy.read_bytes()[:4] == b"XFSB" else []
+    with mounted(copy, device.with_name("later"), *options) as folder:
+        yield folder
+
+
+def landed(folder: Path, sync: Sync, stage: mmap.mmap | None) -> Path:
+    """A file, as the door lands one."""
+    part = Part(folder, "a", stage, sync=sync)
+    part.write([CONTENT])
+    return part.land()
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["past the page cache", "through the page cache"])
+@pytest.mark.parametrize(
+    ("kind", "sync"),
+    [
+        ("ext4", "one"),
+        ("xfs", "one"),
+        ("ext4", "portable"),
+        ("xfs", "portable"),
+        ("ext4 without a journal", "portable"),
+    ],
+)
+def test_what_has_landed_is_there_whole_after_the_power_was_cut(
+    tmp_path: Path, kind: str, sync: Sync, *, staged: bool
+) -> None:
+    with disk(tmp_path, kind) as (device, folder):
+        path = landed(folder, sync, mmap.mmap(-1, 1 << 20) if staged else None)
+        with after_the_cut(device) as later:
+            assert (later / path.name).read_bytes() == CONTENT
+            assert spool.waiting(later) == [later / path.name]
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_without_its_sync_it_is_not_there(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: the cut cuts."""
+    with disk(tmp_path, kind) as (device, folder):
+        os.sync()
+        monkeypatch.setattr(os, "fsync", lambda _fd: None)
+        landed(folder, "one", None)
+        with after_the_cut(device) as later:
+            assert spool.waiting(later) == []
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_what_got_its_name_and_not_all_of_its_content_is_not_taken_for_an_image(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's sync commits the rename before ours has written the data."""
+    box = spool.Spool(tmp_path / "disk" / "data")
+    with disk(tmp_path, kind) as (device, folder):
+        box.prepare()
+        arrivals = spool.open_arrivals(box, "dead")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _fd: None)
+            path = landed(arrivals.folder, "one", None)
+        spool.fsync_folder(folder / "data" / "arrivals" / "dead")
+        with after_the_cut(device) as later:
+            found = later / path.relative_to(folder)
+            assert found.stat().st_size < len(CONTENT), "the case that this is about"
+            assert spool.waiting(found.parent) == []
+            (adopted,) = spool.abandoned(spool.Spool(later / "data"), later / "data" / "arrivals" / "me")
+            spool.remove_if_empty(adopted)
+            assert not found.parent.exists()
+            adopted.close()
+        arrivals.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "refused"),
+    [
+        ("ext4", (), None),
+        ("ext4", ("data=journal",), None),
+        ("ext4", ("data=writeback",), "data=writeback"),
+        ("ext4 without a journal", (), "no journal"),
+        ("xfs", (), None),
+    ],
+)
+def test_one_sync_is_allowed_where_the_journal_keeps_name_and_content_together(
+    tmp_path: Path, kind: str, options: Sequence[str], refused: str | None
+) -> None:
+    with disk(tmp_path, kind):
+        pass
+    with mounted(tmp_path / "device", tmp_path / "again", *options) as folder:
+        said = journal.one_sync(folder)
+    assert said is None if refused is None else refused in str(said)
+
+
+def test_one_sync_is_refused_where_nothing_is_known(tmp_path: Path) -> None:
+    run("mount", "-t", "tmpfs", "none", tmp_path)
+    try:
+        assert "tmpfs" in str(journal.one_sync(tmp_path))
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mountinfo").write_text("")
+    assert "unknown" in str(journal.one_sync(tmp_path, proc=tmp_path))
