@@ -84,6 +84,7 @@ class Reason(StrEnum):
     EXAM_DENIED = "exam_denied"
     UNDER_18 = "under_18"
     INTERVENTIONAL = "interventional"
+    STUDY_TOO_OLD = "study_too_old"  # or not until an operator asks
     # A level is not graded.
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
@@ -184,6 +185,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.EXAM_DENIED: "exam type not graded at this site",
     Reason.UNDER_18: "patient under 18",
     Reason.INTERVENTIONAL: "interventional exam",
+    Reason.STUDY_TOO_OLD: "older study, graded only when an operator asks",
     Reason.SACRUM_NOT_SHOWN: "sacrum not shown",
     Reason.TRANSITIONAL: "transitional segment suspected",
     Reason.SIXTH_SEGMENT: "sixth lumbar-type segment suspected",

@@ -10,6 +10,7 @@ import hashlib
 import re
 import struct
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Header:
     ours: bool
     identity: str
     demographics: str
+    study_date: str | None = None  # YYYYMMDD
 
 
 def read(path: Path) -> Header:
@@ -105,7 +107,17 @@ def of(dataset: Dataset) -> Header:
         ours=is_ours(dataset),
         identity=digest(dataset, _IDENTITY),
         demographics=digest(dataset, _DEMOGRAPHICS),
+        study_date=_date(dataset, "StudyDate"),
     )
+
+
+def _date(dataset: Dataset, keyword: str) -> str | None:
+    """A date as YYYYMMDD; None for none and for what is no day of the calendar."""
+    value = str(dataset.get(keyword) or "").strip()
+    try:
+        return datetime.strptime(value, "%Y%m%d").date().isoformat().replace("-", "")  # noqa: DTZ007  a day, nowhere
+    except ValueError:
+        return None
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:

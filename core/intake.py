@@ -132,6 +132,8 @@ def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
             filed_at=ledger.now(),
         )
     )
+    if header.role is not Role.INERT and not header.ours:
+        _date(conn, study, header)
     if header.role.is_input and not header.ours:
         _move_study(ledger, conn, study, outcome)
         if stands:
@@ -156,6 +158,13 @@ def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
         record(ledger, conn, "study_opened", study_uid=filed.header.study_uid, source=filed.source)
         row = conn.execute(query).one()
     return row
+
+
+def _date(conn: Connection, study: Row[Any], header: Header) -> None:
+    """The latest date of its images is the study's: one image with an old date keeps nothing from being graded."""
+    if header.study_date and header.study_date > (study.study_date or ""):
+        table = schema.study
+        conn.execute(update(table).where(table.c.uid == study.uid).values(study_date=header.study_date))
 
 
 def _difference(filed: Filed, current: Row[Any]) -> Outcome:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, and_, exists, func, insert, select, update
 
 from cauda.core import schema
-from cauda.core.domain import Json
+from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.schema import DeliveryState, RevisionKind, RevisionState, StudyState
 
@@ -118,6 +118,27 @@ def freeze(
     conn.execute(insert(schema.revision_input), [{"revision_id": key, "instance_id": i} for i in frozen])
     record(ledger, conn, "revision_due", study_uid=study_uid, revision_id=key, revision_kind=kind, reason=reason)
     return int(key)
+
+
+def set_aside(ledger: Ledger, conn: Connection, revision_id: int, reason: Reason, text: str) -> None:
+    """End a revision that was just frozen, before anybody grades it; `requeue` brings it back."""
+    table = schema.revision
+    study_uid = conn.execute(
+        update(table)
+        .where(table.c.id == revision_id)
+        .values(state=RevisionState.REJECTED, finished_at=ledger.now(), reason=reason, reason_text=text)
+        .returning(table.c.study_uid)
+    ).scalar_one()
+    record(ledger, conn, "revision_rejected", study_uid=study_uid, revision_id=revision_id, reason=reason, text=text)
+
+
+def let_through(conn: Connection, study_uid: str) -> bool:
+    """Whether a revision of the study was ever frozen for grading, by itself or at an operator's word."""
+    table = schema.revision
+    query = select(table.c.id).where(
+        table.c.study_uid == study_uid, func.coalesce(table.c.reason, "") != Reason.STUDY_TOO_OLD
+    )
+    return conn.execute(query.limit(1)).first() is not None
 
 
 def reported(conn: Connection, study_uid: str) -> bool:

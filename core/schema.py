@@ -133,6 +133,7 @@ study = Table(
     Column("priority", Integer, nullable=False, server_default="0"),  # higher first
     Column("source", String(16), nullable=False),  # the AE title that sent its first image
     Column("first_at", Double, nullable=False),  # the first instance of any kind
+    Column("study_date", String(8)),  # the latest StudyDate among its images, YYYYMMDD
     Column("opened_at", Double, nullable=False),  # the first instance since the last completion: the hard age
     Column("input_at", Double),  # the last change of the gradable set
     Column("released_at", Double),  # the last release of an association that brought gradable images

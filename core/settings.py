@@ -132,6 +132,7 @@ class Completeness(_Section):
     hard_age_s: Seconds = 5400
     agree_s: Seconds = 180  # the archive's list has stood for so long, and nothing came meanwhile
     stale_s: Seconds = 300  # an older answer of the archive says nothing
+    max_study_age_days: int | None = Field(default=None, ge=1)  # by StudyDate; older waits for an operator (29)
     expected: Expected = Expected()
 
 

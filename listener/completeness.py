@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
 from cauda.core import intake, listings, processes, revisions, schema
+from cauda.core.domain import Reason
 from cauda.core.headers import Role
 from cauda.core.ledger import Ledger, record
 from cauda.core.listings import Counts, Listing
@@ -40,6 +42,8 @@ class Facts:
     series: Mapping[str, Mapping[Role, int]]  # current MR images, not ours, by Series UID and role
     active: bool  # an association that brought something within the quiet time is open, its listener alive
     listing: Listing | None = None  # what the archive said last, however long ago
+    study_date: str | None = None  # YYYYMMDD
+    let_through: bool = False  # it has been graded before, or is about to be
 
     @property
     def counts(self) -> Counter[Role]:
@@ -90,6 +94,20 @@ def decide(facts: Facts, now: float, policy: Completeness) -> Complete | Wait:
     if _agreed(facts, now, policy):
         return Complete(reason=f"archive lists {_listed(facts)} MR series, all here: {_inventory(facts)}")
     return _settled(facts, now, policy)
+
+
+def too_old(facts: Facts, now: float, policy: Completeness) -> str:
+    """Why a complete study waits for an operator's word (CLINICAL.md 29); empty when it does not.
+
+    StudyDate has no time zone: the age may be a day off. A study without a date, or from the future, is not old.
+    """
+    limit = policy.max_study_age_days
+    if limit is None or facts.study_date is None or facts.forced or facts.let_through:
+        return ""
+    age = datetime.fromtimestamp(now, UTC).date() - date.fromisoformat(facts.study_date)
+    if age.days <= limit:
+        return ""
+    return f"{Reason.STUDY_TOO_OLD.text}: {age.days} days old, the limit here is {limit}"
 
 
 def _missing(facts: Facts, policy: Completeness) -> str:
@@ -212,20 +230,26 @@ def facts_of(ledger: Ledger, conn: Connection, study: Any, quiet_s: float) -> Fa
         series=series,
         active=active is not None,
         listing=listings.of(conn, study.uid),
+        study_date=study.study_date,
+        let_through=revisions.let_through(conn, study.uid),
     )
 
 
 def tick(ledger: Ledger, policy: Completeness, fingerprint: Fingerprint) -> list[str]:
-    """Freeze a revision of each study whose time has come; returns their UIDs."""
+    """Freeze a revision of each study whose time has come; returns the UIDs of those to be graded.
+
+    One that is too old to be graded by itself is frozen too, and set aside.
+    """
     with ledger.read() as conn:
         watched = intake.watched(conn)
     frozen = []
     for uid in watched:
         with ledger.read() as conn:
-            if _decision(ledger, conn, uid, policy)[1] is None:
+            if _decision(ledger, conn, uid, policy).complete is None:
                 continue
         with ledger.write() as conn:  # decide again under the lock: something may have arrived, another may be quicker
-            study, complete = _decision(ledger, conn, uid, policy, lock=True)
+            decision = _decision(ledger, conn, uid, policy, lock=True)
+            study, complete = decision.study, decision.complete
             if complete is None:
                 continue
             late = complete.kind is RevisionKind.GRADE and revisions.reported(conn, uid)
@@ -237,9 +261,12 @@ def tick(ledger: Ledger, policy: Completeness, fingerprint: Fingerprint) -> list
                 )
                 record(ledger, conn, "late_images_not_graded", study_uid=uid, reason="requeue to grade them")
                 continue
-            revisions.freeze(
+            key = revisions.freeze(
                 ledger, conn, uid, reason=complete.reason, fingerprint=fingerprint, kind=complete.kind
             )  # fmt: skip
+            if key is not None and decision.too_old:
+                revisions.set_aside(ledger, conn, key, Reason.STUDY_TOO_OLD, decision.too_old)
+                continue
             if late:
                 conn.execute(
                     update(schema.study)
@@ -250,9 +277,16 @@ def tick(ledger: Ledger, policy: Completeness, fingerprint: Fingerprint) -> list
     return frozen
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    study: Any = None  # its row
+    complete: Complete | None = None
+    too_old: str = ""
+
+
 def _decision(
     ledger: Ledger, conn: Connection, uid: str, policy: Completeness, *, lock: bool = False
-) -> tuple[Any, Complete | None]:
+) -> _Decision:  # fmt: skip
     query = select(schema.study).where(
         schema.study.c.uid == uid,
         or_(
@@ -262,13 +296,12 @@ def _decision(
     )
     study = conn.execute(query.with_for_update() if lock else query).first()
     if study is None:
-        return None, None
-    decision = _now(ledger, conn, study, policy)
-    return study, decision if isinstance(decision, Complete) else None
-
-
-def _now(ledger: Ledger, conn: Connection, study: Any, policy: Completeness) -> Complete | Wait:
-    return decide(facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn), policy)
+        return _Decision()
+    facts, now = facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn)
+    decision = decide(facts, now, policy)
+    if isinstance(decision, Wait):
+        return _Decision(study=study)
+    return _Decision(study=study, complete=decision, too_old=too_old(facts, now, policy))
 
 
 def waits_for(ledger: Ledger, conn: Connection, uid: str, policy: Completeness) -> str | None:
@@ -276,5 +309,5 @@ def waits_for(ledger: Ledger, conn: Connection, uid: str, policy: Completeness) 
     study = conn.execute(select(schema.study).where(schema.study.c.uid == uid)).first()
     if study is None or study.state != StudyState.RECEIVING:
         return None
-    decision = _now(ledger, conn, study, policy)
+    decision = decide(facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn), policy)
     return decision.why if isinstance(decision, Wait) else "nothing: it completes within a second"

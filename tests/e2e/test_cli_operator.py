@@ -206,7 +206,11 @@ def test_the_example_is_what_config_check_accepts(tmp_path: Path) -> None:
     path = tmp_path / "cauda.toml"
     path.write_text(example)
     assert "valid" in cauda("config", "check", "--config", path).stdout
-    assert json.loads(cauda("config", "show", "--config", path).stdout) == json.loads(cauda("config", "show").stdout)
+    shown = json.loads(cauda("config", "show", "--config", path).stdout)
+    assert shown["completeness"].pop("max_study_age_days") == 14
+    default = json.loads(cauda("config", "show").stdout)
+    assert default["completeness"].pop("max_study_age_days") is None
+    assert shown == default
 
 
 def test_what_came_too_late_is_released_by_an_operator_and_what_a_setting_keeps_back_is_not(data: Path) -> None:

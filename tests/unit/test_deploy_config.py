@@ -37,9 +37,13 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def test_the_example_as_shipped_changes_nothing() -> None:
-    """An admin who copies it starts from the defaults."""
-    assert load(EXAMPLE, environ={}) == load(None, environ={})
+def test_the_example_as_shipped_keeps_a_server_from_old_studies_and_changes_nothing_else() -> None:
+    """An admin who copies it starts from the defaults, and no migrated archive is graded (CLINICAL.md 29)."""
+    example, default = load(EXAMPLE, environ={}), load(None, environ={})
+    assert example.completeness.max_study_age_days == 14
+    assert default.completeness.max_study_age_days is None
+    unlimited = example.completeness.model_copy(update={"max_study_age_days": None})
+    assert example.model_copy(update={"completeness": unlimited}) == default
 
 
 def test_the_example_has_every_key() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from cauda.core.headers import Role
 from cauda.core.listings import Listing
 from cauda.core.schema import RevisionKind
 from cauda.core.settings import Completeness, Expected
-from cauda.listener.completeness import Complete, Facts, Wait, decide
+from cauda.listener.completeness import Complete, Facts, Wait, decide, too_old
 
 POLICY = Completeness(after_release_s=5, quiet_s=60, hard_age_s=600)
 BOTH = {"ax": {Role.AXIAL: 60}, "sag": {Role.SAGITTAL: 18}}
@@ -125,6 +126,29 @@ def test_expected_series_delay_to_the_hard_age_and_force_nothing() -> None:
     here = {**BOTH, "ax2": {Role.AXIAL: 1}, "t1": {Role.SAGITTAL_T1: 18}}
     assert isinstance(decide(replace(LISTED, series=here), 699, policy), Wait)  # the quiet time is not shortened
     assert isinstance(decide(replace(LISTED, series=here), 700, policy), Complete)
+
+
+NOON = 1_800_000_000.0  # 2027-01-15
+LIMITED = POLICY.model_copy(update={"max_study_age_days": 14})
+
+
+@pytest.mark.parametrize(
+    ("changes", "old"),
+    [
+        ({"study_date": "20270115"}, False),
+        ({"study_date": "20270101"}, False),  # just fourteen days
+        ({"study_date": "20261231"}, True),
+        ({"study_date": "19990101"}, True),
+        ({"study_date": None}, False),  # nobody can say
+        ({"study_date": "20990101"}, False),
+        ({"study_date": "19990101", "forced": True}, False),  # an operator asked
+        ({"study_date": "19990101", "let_through": True}, False),  # or had asked before, or it was young then
+    ],
+)
+def test_a_study_is_old_by_its_date_unless_somebody_asked(changes: dict[str, Any], old: bool) -> None:
+    facts = replace(FACTS, **changes)
+    assert bool(too_old(facts, NOON, LIMITED)) is old
+    assert too_old(facts, NOON, POLICY) == "", "without a limit nothing is old"
 
 
 times = st.none() | st.floats(0, 1000)
