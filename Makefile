@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine realism soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine quality realism soak dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -71,6 +71,9 @@ models: install  ## train the starter bundle (resumable)
 
 second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)
 	nice $(BIN)/python -m tests.second_spine.score --bundle models/starter
+
+quality: install  ## what quality withholds, by fault and true grade (ten minutes)
+	nice $(BIN)/python -m cauda.models.quality_rates
 
 realism: install  ## how far phantom pictures are from SPIDER's (five minutes)
 	nice $(BIN)/python -m cauda.models.realism

@@ -91,6 +91,7 @@ class Reason(StrEnum):
     LEVELS_NOT_COUNTED = "levels_not_counted"
     POSITION_NOT_SHARED = "position_not_shared"
     MOTION = "motion"
+    WRAP = "wrap"
     NOISE = "noise"
     LOW_QUALITY = "low_quality"
     CORD_ON_SLICE = "cord_on_slice"
@@ -171,6 +172,8 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
     Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",
     Reason.MOTION: "motion. Severe stenosis not excluded",
+    Reason.WRAP: "wrap-around. Severe stenosis not excluded",
+    Reason.METAL: "metal artefact. Severe stenosis not excluded",
     Reason.NOISE: "noise. Severe stenosis not excluded",
     Reason.LOW_QUALITY: "poor image quality. Severe stenosis not excluded",
     Reason.CORD_ON_SLICE: "cord/conus on this slice",
@@ -294,6 +297,9 @@ class Quality:
     noise_ssim: float | None = None
     continuity_ssim: float | None = None
     template_ssim: float | None = None
+    restless: float | None = None  # how much neighbouring lines of k-space disagree
+    fringes_mm2: float | None = None  # of metal
+    seam_step: float | None = None  # 1 where the field folds over itself
     reason: Reason | None = None
 
 

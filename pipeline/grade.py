@@ -9,6 +9,7 @@ import numpy as np
 
 from cauda.core.domain import F32, F64, AxialEvidence, Finding, GradeScale, Level, Quality, Reason
 from cauda.pipeline import quality
+from cauda.pipeline.artefacts import artefacts
 from cauda.pipeline.axial import AxialSlice
 from cauda.pipeline.crop import graded_crop, native_cutout, patch
 from cauda.pipeline.parts import Parts, Preprocessing
@@ -39,6 +40,7 @@ def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look
     """The level's slices, nearest first, cut and measured."""
     made = parts.preprocessing
     fits, usual = _continuity(slices[0], made)
+    spoiled = artefacts(slices[0].volume, slices[0].index, slices[0].center_mm)
     return [
         Look(
             level=level,
@@ -51,6 +53,7 @@ def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look
                 usual,
                 parts.templates.get(level),
                 made.noise_ssim_min,
+                spoiled,
             ),
         )
         for one in sorted(slices, key=lambda one: abs(one.distance_mm))

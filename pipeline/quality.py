@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from cauda.core.domain import F32, Quality, Reason
+from cauda.pipeline.artefacts import UNSPOILED, Artefacts
 
 CONTINUITY_MIN = 0.15  # between smoothed neighbours 3-5 mm apart; anatomy that moves on stays well above
 CONTINUITY_SHARE = 0.5  # of what is usual in the block
@@ -38,20 +39,35 @@ def continuity(crops: Sequence[F32]) -> list[float | None]:
 
 
 def assess(
-    crop: F32, native: F32, fits: float | None, usual: float | None, template: F32 | None, noise_min: float
+    crop: F32,
+    native: F32,
+    fits: float | None,
+    usual: float | None,
+    template: F32 | None,
+    noise_min: float,
+    spoiled: Artefacts = UNSPOILED,
 ) -> Quality:
     """The quality of one crop. ``fits`` is its continuity, ``usual`` the block's median."""
     noise = noise_ssim(native)
     moved = fits is not None and usual is not None and fits < min(CONTINUITY_MIN, CONTINUITY_SHARE * usual)
-    reason = Reason.NOISE if noise < noise_min else Reason.MOTION if moved else None
+    reason = spoiled.reason or (Reason.MOTION if moved else None)
+    if noise < noise_min and reason in {None, Reason.METAL}:
+        reason = Reason.NOISE  # which has fringes, too
     flat = float(crop.std()) < 0.02
     return Quality(
         passed=reason is None and not flat,
         noise_ssim=round(noise, 4),
-        continuity_ssim=None if fits is None else round(fits, 4),
-        template_ssim=None if template is None else round(_ssim(crop, template), 4),
+        continuity_ssim=_rounded(fits),
+        template_ssim=None if template is None else _rounded(_ssim(crop, template)),
+        restless=_rounded(spoiled.restless),
+        fringes_mm2=_rounded(spoiled.fringes_mm2),
+        seam_step=_rounded(spoiled.seam_step),
         reason=Reason.LOW_QUALITY if flat else reason,
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _ssim(a: F32, b: F32) -> float:
