@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine quality realism soak dist wheel-test peers clean
+.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -77,6 +77,15 @@ quality: install  ## what quality withholds, by fault and true grade (ten minute
 
 realism: install  ## how far phantom pictures are from SPIDER's (five minutes)
 	nice $(BIN)/python -m cauda.models.realism
+
+viewers: install peers tests/viewers/node_modules/.installed  ## our results in OHIF, with screenshots (out/viewers; minutes; needs Chromium)
+	nice $(BIN)/python tests/viewers/see.py
+
+tests/viewers/node_modules/.installed: tests/viewers/package.json
+	cd tests/viewers && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	cd tests/viewers/node_modules && mkdir -p ohif && \
+	  tar -xzf "$$(npm pack --silent "$$(node -p "require('../package.json').viewer")")" -C ohif && rm -f ./*.tgz
+	touch $@
 
 soak: install peers  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m soak $(PYTEST)

@@ -1,0 +1,153 @@
+"""What OHIF makes of a study with our results in it: `make viewers`.
+
+Phantoms are graded by the starter bundle and delivered to an Orthanc beside their images; OHIF runs over its DICOMweb
+in a headless Chromium. What the viewer says of itself is held against the files in the archive, read by pydicom; the
+screenshots in out/viewers are for people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from builders import part10
+from ohif import DICOMWEB, ohif
+from peers import Orthanc, orthanc
+from worker_house import House, house
+
+from cauda.core.schema import RevisionKind
+from cauda.models.bundle import load_bundle
+from cauda.models.phantom.protocol import Protocol
+from cauda.models.phantom.study import make_study
+from cauda.worker.deliver import deliver_next
+from cauda.worker.grade import grade_next
+from cauda.worker.post import Post
+
+HERE = Path(__file__).parent
+STARTER = HERE.parents[1] / "models" / "starter"
+SEED = 1
+
+
+def main() -> None:
+    """Make the studies, look at them, say what does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dist", type=Path, default=HERE / "node_modules" / "ohif" / "package" / "dist")
+    parser.add_argument("--out", type=Path, default=Path("out/viewers"))
+    parser.add_argument("--only", action="append", help="a study's name, again for several")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="cauda-viewers-") as data,
+        orthanc(Plugins=[DICOMWEB]) as pacs,
+        ohif(given.dist, pacs.url) as url,
+    ):
+        studies = scene(house(Path(data), destinations=[pacs.dimse]), pacs, given.only)
+        named = [f"{name}={uid}" for name, uid in studies.items()]
+        answer = subprocess.run(
+            ["node", HERE / "look.mjs", url, given.out, *named], stdout=subprocess.PIPE, text=True, check=True
+        )
+        (given.out / "seen.json").write_text(answer.stdout)
+        wrong = [
+            f"{seen['name']}: {what}"
+            for seen in json.loads(answer.stdout)
+            for what in faults(seen, contents(pacs, studies[seen["name"]]))
+        ]
+    sys.exit("\n".join(wrong) or 0)
+
+
+def scene(at: House, pacs: Orthanc, only: Sequence[str] | None) -> dict[str, str]:
+    """Study Instance UIDs by what became of the study; images and results are in the archive."""
+    post = replace(at.post(), parts=load_bundle(STARTER, None))
+    made = {}
+    for number, name in ((3, "graded"), (4, "revised"), (5, "not-graded")):
+        if only and name not in only:
+            continue
+        images = make_study(SEED, number, Protocol(balanced=True, syntax=ExplicitVRLittleEndian)).images
+        if name == "not-graded":
+            images = [one for one in images if abs(float(one.ImageOrientationPatient[4])) < 0.5]  # no axials
+        for image in images:
+            pacs.post("/instances", part10(image))
+        made[name] = at.complete(images)
+        work(post)
+        if name == "revised":
+            at.freeze(made[name], RevisionKind.REISSUE, "demographics corrected")
+            work(post)
+    return made
+
+
+def work(post: Post) -> None:
+    """Grade and deliver until nothing is due."""
+    while grade_next(post) or deliver_next(post):
+        pass
+
+
+def contents(pacs: Orthanc, study_uid: str) -> list[Dataset]:
+    """The study's files as the archive keeps them."""
+    return [pydicom.dcmread(io.BytesIO(pacs.file(one["id"]))) for one in pacs.instances(study_uid)]
+
+
+def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
+    """What the viewer showed and should not have, or the other way round."""
+    of = {modality: [one for one in files if one.Modality == modality] for modality in ("MR", "OT", "SR")}
+    if bool(of["SR"]) != (seen["name"] != "not-graded") or not of["OT"]:
+        yield f"the archive has {len(of['SR'])} SR and {len(of['OT'])} SC"
+    if seen["opened"]["series"] not in {one.SeriesInstanceUID for one in of["MR"]}:
+        yield f"opens on {seen['opened']}, which is none of the images' series"
+    if not any(f"/{one.SOPInstanceUID}/" in seen["capture"]["image"] for one in of["OT"]):
+        yield f"shows {seen['capture']} for the Secondary Capture"
+    reports = [sorted(regions(one)) for one in of["SR"]] or [[]]
+    if sorted((one["label"], one["sop"]) for one in seen["measurements"]) not in reports:
+        yield f"takes over {seen['measurements']}, but the reports have {reports}"
+    for jump in seen["jumps"]:
+        if not jump["there"]:
+            yield f"jumps to {jump['image']} for {jump['label']}, not to {jump['wanted']}"
+    yield from (f"page error {error}" for error in seen["errors"])
+
+
+def regions(report: Dataset) -> list[tuple[str, str]]:
+    """Tracking identifier and SOP Instance UID of every measurement group with a 2D region."""
+    found = []
+    for group in nodes(report):
+        inside = list(nodes(group))
+        if concept(group) != "125007":
+            continue
+        label = [one.TextValue for one in inside if concept(one) == "112039"]
+        images = [
+            source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for one in inside
+            if one.ValueType == "SCOORD"
+            for source in one.ContentSequence
+        ]
+        found += [(label[0], image) for image in images]
+    return found
+
+
+def nodes(item: Dataset) -> Iterator[Dataset]:
+    """Every content item below one."""
+    for below in item.get("ContentSequence", ()):
+        yield below
+        yield from nodes(below)
+
+
+def concept(item: Dataset) -> str | None:
+    """The code value of its name."""
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].CodeValue) if names else None
+
+
+if __name__ == "__main__":
+    main()
