@@ -78,6 +78,8 @@ class Http(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    max_connections: int = Field(default=200, ge=2)  # half of them from one address
+    head_timeout_s: Seconds = 15
     users: tuple[User, ...] = ()
 
 

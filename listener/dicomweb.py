@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -24,7 +23,6 @@ from cauda.listener.part10 import Origin
 
 SOURCE = "STOW-RS"  # where an AE title is asked for, as in the list of peers: HTTP has none
 _AT_ONCE_BYTES = 1 << 18  # gathered before a thread is asked to write
-_SLOWEST_BYTES_S = 1024  # a body that comes slower on the whole is no honest one
 _JSON = "application/dicom+json"
 
 
@@ -63,7 +61,7 @@ async def _store(request: Request, door: Door) -> Response:
     async with _session(door, address) as session:
         reception = stow.Reception(door, session, body.boundary, study_uid)
         try:
-            await _receive(request, reception, door.settings.limits.network_timeout_s)
+            await _receive(request, reception)
         except multipart.Malformed as error:
             log.get("stow").warning("body_malformed", association=session.origin.association_id, message=str(error))
             return _answer(reception, 400, str(error))
@@ -143,24 +141,19 @@ async def _session(door: Door, address: str) -> AsyncIterator[Session]:
         )  # fmt: skip
 
 
-async def _receive(request: Request, reception: stow.Reception, patience_s: float) -> None:
-    """Feed the body; TimeoutError when it stops or drips, Malformed when it ends too soon."""
-    began, count = time.monotonic(), 0
+async def _receive(request: Request, reception: stow.Reception) -> None:
+    """Feed the body; TimeoutError when it stops or drips (`http_bounds`), Malformed when it ends too soon."""
     gathered = bytearray()
-    chunks = request.stream().__aiter__()
-    while True:
-        slowest = began + patience_s + count / _SLOWEST_BYTES_S - time.monotonic()
-        try:
-            chunk = await asyncio.wait_for(anext(chunks, None), max(min(patience_s, slowest), 0))
-        except ClientDisconnect as error:
-            raise multipart.Malformed("the peer hung up") from error
-        count += len(chunk or b"")
-        gathered += chunk or b""
-        if chunk is None or len(gathered) >= _AT_ONCE_BYTES:
-            await run_in_threadpool(reception.feed, bytes(gathered))
-            gathered.clear()
-        if chunk is None:
-            return reception.finish()
+    try:
+        async for chunk in request.stream():
+            gathered += chunk
+            if len(gathered) >= _AT_ONCE_BYTES:
+                await run_in_threadpool(reception.feed, bytes(gathered))
+                gathered.clear()
+    except ClientDisconnect as error:
+        raise multipart.Malformed("the peer hung up") from error
+    await run_in_threadpool(reception.feed, bytes(gathered))
+    reception.finish()
 
 
 def _answer(reception: stow.Reception, status: int, words: str = "") -> Response:

@@ -24,6 +24,7 @@ from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Settings
 from cauda.core.spool import Spool
+from cauda.listener import http_bounds
 from cauda.listener.tls import Certificates
 
 DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
@@ -59,7 +60,8 @@ def application(
             Route("/readyz", readyz),
             Route("/metrics", scrape),
             *doors,
-        ]
+        ],
+        exception_handlers={TimeoutError: http_bounds.too_slow},
     )
 
 
@@ -130,9 +132,10 @@ def _gauge(ledger: Ledger, store: Spool) -> None:
 class Server:
     """uvicorn in a thread, on a socket that is bound before the thread starts."""
 
-    def __init__(self, app: Starlette, host: str, port: int, *, drain_s: float) -> None:
-        """``drain_s`` is given to requests under way at the end. Raises OSError when the port is taken."""
-        self._drain_s = drain_s
+    def __init__(self, app: Starlette, settings: Settings) -> None:
+        """Raises OSError when the port is taken."""
+        host, port, limits = settings.http.host, settings.http.port, settings.limits
+        self._drain_s = limits.drain_s  # given to requests under way at the end
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,7 +147,12 @@ class Server:
             raise
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=math.ceil(drain_s)
+            http_bounds.bodies(app, limits.network_timeout_s),
+            http=http_bounds.protocol(settings.http, limits.network_timeout_s),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=math.ceil(limits.drain_s),
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)

@@ -114,6 +114,8 @@ async def _answered(desk: Desk, request: Request, handler: _Handler, *, login: b
         response.headers.update(no.headers)
     except CaudaError as error:
         response = _rendered(desk, session, "message.html", 503, title="Not now", words=error.message)
+    except TimeoutError:  # a form that comes too slowly: `http_bounds` answers
+        raise
     except Exception as error:  # noqa: BLE001  the border: a bug is a page here, and its stack without values a log line
         log.get("pages").error("page_failed", path=request.scope["path"], stack=stack.of(error))
         words = "This is a bug; the log of the listener says where."

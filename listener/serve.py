@@ -134,7 +134,7 @@ def _bound_http(
 ) -> http.Server:
     app = http.application(settings, book, store, certificates, doors)
     try:
-        return http.Server(app, settings.http.host, settings.http.port, drain_s=settings.limits.drain_s)
+        return http.Server(app, settings)
     except OSError as error:
         where = f"{settings.http.host}:{settings.http.port}"
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error

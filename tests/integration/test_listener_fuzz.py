@@ -6,18 +6,36 @@ CI draws the same ones each time; `make soak` draws 100,000 new ones.
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
+import ssl
+import struct
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import listener_house
 import pytest
+from certificates import authority
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from impatient_door import CONTEXTS, IMPATIENT, MIB, MR, honest, image, resident_bytes
+from impatient_door import CONTEXTS, IMPATIENT, MIB, MR, descriptors, honest, image, resident_bytes
 from listener_house import House, listener
 from peers import until
-from raw_peer import P_DATA, associate_rq, c_echo_rq, c_store_rq, command_set, connected, element, fragment, pdu
+from raw_peer import (
+    P_DATA,
+    RawPeer,
+    associate_rq,
+    c_echo_rq,
+    c_store_rq,
+    command_set,
+    connected,
+    element,
+    fragment,
+    pdu,
+)
 
 pytestmark = [
     pytest.mark.peers,
@@ -72,46 +90,101 @@ CONVERSATIONS = st.tuples(
 ).map(lambda parts: b"".join((parts[0], *parts[1])))
 
 
-def converse(house: House, said: bytes) -> None:
+@contextmanager
+def _peer(house: House, *, tls: bool) -> Iterator[RawPeer]:
+    with connected(house.ports.tls if tls else house.ports.dimse) as plain:
+        if not tls:
+            yield plain
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(plain.sock) as sock:
+            yield RawPeer(sock=sock)
+
+
+def converse(house: House, said: bytes, *, tls: bool) -> None:
     """Say it all and no more, then listen until the door has ended the connection."""
-    with connected(house.ports.dimse) as peer, suppress(OSError):
+    with suppress(OSError), _peer(house, tls=tls) as peer:
         peer.send(said)
         peer.sock.shutdown(socket.SHUT_WR)
         while peer.sock.recv(1 << 16):
             pass
 
 
-def _fuzz(tmp_path: Path, examples: int, drawn: int | None) -> None:
-    counted = iter(range(examples * 2))
+def _fuzz(tmp_path: Path, examples: int, drawn: Sequence[int | None]) -> None:
+    """So many conversations of each draw, every other one over TLS; what the process holds is printed as it goes."""
+    pair = authority(tmp_path / "ca", "hospital")
+    tls = {"certificate": pair.certificate, "key": pair.key, "port": 0}
+    said_so_far = itertools.count(1)
+    done = 0
 
-    with listener(tmp_path / "data", limits=IMPATIENT) as house:
-        honest(house, "1.2.3.4.98")
-        threads, memory = threading.active_count(), resident_bytes()
+    with listener(tmp_path / "data", limits=IMPATIENT, tls=tls) as house:
 
-        @settings(
-            max_examples=examples, derandomize=drawn is None, database=None, deadline=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(said=CONVERSATIONS)
+        def told(when: str) -> tuple[int, int, int]:
+            until(lambda: threading.active_count() <= threads, what="no thread left")
+            held = resident_bytes(), threading.active_count(), descriptors()
+            mib, now = held[0] / MIB, f"{held[1]} threads, {held[2]} descriptors"
+            print(f"{listener_house.chosen}: {when}: {done} conversations, RSS {mib:.0f} MiB, {now}", flush=True)
+            return held
+
         def go(said: bytes) -> None:
-            converse(house, said)
-            if next(counted) % 50 == 0:
+            nonlocal done
+            done = next(said_so_far)
+            converse(house, said, tls=done % 2 == 0)
+            if done % 50 == 0:
                 honest(house, "1.2.3.4.99")
 
-        (go if drawn is None else seed(drawn)(go))()
+        honest(house, "1.2.3.4.98")
+        converse(house, _OPENING, tls=True)
+        until(lambda: threading.active_count() < 40, what="the first conversations over")
+        threads = threading.active_count()
+        memory, _, files = told("start")
+        for number, one in enumerate(drawn, 1):  # a draw of its own each: hypothesis remembers what it has drawn
+            conversations = settings(
+                max_examples=examples, derandomize=one is None, database=None, deadline=None,
+                phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+            )(given(said=CONVERSATIONS)(go))  # fmt: skip
+            (conversations if one is None else seed(one)(conversations))()
+            if number % max(len(drawn) // 20, 1) == 0:
+                later, _, files_later = told(f"{number} of {len(drawn)} draws, the last by seed {one}")
+                assert later - memory < 96 * MIB
+                assert files_later <= files + 4
         honest(house, "1.2.3.4.99")
-        until(lambda: threading.active_count() <= threads, what="no thread left")
         house.until_filed()
         until(lambda: not house.open_parts(), what="nothing half received left behind")
-        assert resident_bytes() - memory < 96 * MIB
+    assert done >= examples * len(drawn)
 
 
 def test_whatever_is_said_the_door_stays_open(tmp_path: Path) -> None:
-    _fuzz(tmp_path, 300, None)
+    _fuzz(tmp_path, 300, [None])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(6 * 3600)
 def test_a_hundred_thousand_conversations_leave_the_door_open(tmp_path: Path) -> None:
-    """Half of them on each data path."""
-    _fuzz(tmp_path, 50_000, 20261125)
+    """Half of them on each data path, and half of those over TLS."""
+    first = int(os.environ.get("CAUDA_FUZZ_SEED", "20261125"))
+    _fuzz(tmp_path, 500, range(first, first + 100))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_days_load_balancer_probes_leave_nothing(tmp_path: Path) -> None:
+    """One each ten seconds of a day, as fast as they go: connected, nothing said, closed; some by a reset."""
+    with listener(tmp_path / "data", limits=IMPATIENT) as house:
+        honest(house, "1.2.3.4.98")
+        until(lambda: threading.active_count() < 40, what="the first sender gone")
+        threads = threading.active_count()
+        held = []
+        for number in range(8641):
+            if number % 2160 == 0:
+                until(lambda: threading.active_count() <= threads, what="every probe forgotten")
+                held.append((resident_bytes(), descriptors()))
+                mib, now = held[-1][0] / MIB, f"{threading.active_count()} threads, {held[-1][1]} descriptors"
+                print(f"{listener_house.chosen}: {number} probes, RSS {mib:.1f} MiB, {now}", flush=True)
+            with connected(house.ports.dimse) as peer:
+                if number % 3 == 0:
+                    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        honest(house, "1.2.3.4.99")
+    assert held[-1][0] - held[1][0] < 16 * MIB
+    assert held[-1][1] <= held[0][1] + 2
