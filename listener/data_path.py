@@ -59,6 +59,7 @@ def request_handler(door: Door) -> type[RequestHandler]:
     class StoreRequestHandler(RequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
+            upper_layer.guarded(association)
             _replace(association, self.request, door)
             return association
 

@@ -24,6 +24,7 @@ def request_handler(limits: Limits) -> type[RequestHandler]:
     class BoundedRequestHandler(RequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
+            upper_layer.guarded(association)
             association.dul = layer = UpperLayer(association)
             layer.socket = BoundedSocket(association, self.request, limits)  # its first event goes to the layer's queue
             association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers

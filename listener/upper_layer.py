@@ -26,3 +26,20 @@ def failed(association: Association, error: Exception) -> None:
     association.is_aborted, association.is_established = True, False
     evt.trigger(association, evt.EVT_ABORTED, {})
     association._kill = True  # noqa: SLF001  in data_path's SEAM, as `kill`
+
+
+def guarded(association: Association) -> None:
+    """Let nothing that raises in the association's own thread leave it dead and the peer waiting.
+
+    Negotiation does, for one, over a presentation context without an abstract syntax.
+    """
+    run = association.run  # bound to its reactor when it was made
+
+    def guarded_run() -> None:
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001  the DIMSE border
+            failed(association, error)
+            association.dul.kill_dul()
+
+    association.run = guarded_run  # type: ignore[method-assign]  # pynetdicom makes the object

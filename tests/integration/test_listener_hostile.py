@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from impatient_door import CONTEXTS, MIB, MR, descriptors, door, honest, image, resident_bytes
+from impatient_door import CONTEXTS, EXPLICIT, MIB, MR, descriptors, door, honest, image, resident_bytes
 from peers import until
 from raw_peer import (
     P_DATA,
@@ -24,6 +24,7 @@ from raw_peer import (
     connected,
     element,
     fragment,
+    item,
     pdu,
 )  # fmt: skip
 
@@ -192,6 +193,23 @@ def test_who_hangs_up_within_a_pdu_leaves_nothing_behind(tmp_path: Path, where: 
             peer.send(fragment(1, image("1.2.3.4.5"), command=False, last=True)[:where])
             if rude:  # a reset instead of an orderly close
                 peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_presentation_context_without_an_abstract_syntax_ends_the_association_and_no_thread_dies(
+    tmp_path: Path,
+) -> None:
+    """Found by the fuzzed conversations of `make soak`."""
+    content = associate_rq([(MR, EXPLICIT)])
+    whole = item(0x30, MR.encode())
+    assert whole in content
+    content = content.replace(whole, item(0x40, MR.encode()))  # a second transfer syntax in its place
+    with door(tmp_path) as house:
+        threads = threading.active_count()
+        with connected(house.ports.dimse) as peer:
+            peer.send(content)
+            assert peer.ended()
         until(lambda: threading.active_count() <= threads, what="no thread left")
 
 
