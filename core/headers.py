@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from cauda.core import uids
@@ -85,11 +86,11 @@ class Header:
     study_date: str | None = None  # YYYYMMDD
 
 
-def read(path: Path) -> Header:
-    """The header of a Part 10 file; Rejected when no study can be read from it."""
+def read(source: Path | BinaryIO) -> tuple[Header, FileMetaDataset]:
+    """Header and File Meta Information of a Part 10 file; Rejected when no study can be read from it."""
     try:
-        dataset = dcmread(path, stop_before_pixels=True)
-        return of(dataset)
+        dataset = dcmread(source, stop_before_pixels=True)
+        return of(dataset), dataset.file_meta
     except InvalidDicomError as error:
         raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file") from error
     except _MALFORMED as error:  # their text may hold values

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, exists, insert, or_, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Reason
@@ -19,6 +19,31 @@ from cauda.core.ledger import Ledger, record
 from cauda.core.schema import StudyState
 
 INPUT_ROLES = tuple(role for role in Role if role.is_input)
+
+# What is asked for every image is put together once: building a statement costs more than executing it.
+_STUDY_UID: BindParameter[str] = bindparam("study_uid")
+_SOP_UID: BindParameter[str] = bindparam("sop_uid")
+_IDENTITY: BindParameter[str] = bindparam("identity")
+_OF_STUDY = and_(
+    schema.instance.c.study_uid == _STUDY_UID, schema.instance.c.current, schema.instance.c.role.in_(INPUT_ROLES)
+)
+_VERSIONS = (
+    select(schema.instance)
+    .where(schema.instance.c.study_uid == _STUDY_UID, schema.instance.c.sop_uid == _SOP_UID)
+    .order_by(schema.instance.c.version)
+)
+_STUDY = select(schema.study).where(schema.study.c.uid == _STUDY_UID).with_for_update()
+_ELSEWHERE = (
+    select(schema.instance.c.study_uid)
+    .where(schema.instance.c.sop_uid == _SOP_UID, schema.instance.c.study_uid != _STUDY_UID, schema.instance.c.current)
+    .distinct()
+)
+_OTHER_PATIENT = select(
+    or_(  # two ranges, since no index answers "other than"
+        exists().where(_OF_STUDY, schema.instance.c.identity < _IDENTITY),
+        exists().where(_OF_STUDY, schema.instance.c.identity > _IDENTITY),
+    )
+)
 
 
 class Outcome(StrEnum):
@@ -49,10 +74,7 @@ class Filed:
 
 def versions(conn: Connection, study_uid: str, sop_uid: str) -> Sequence[Row[Any]]:
     """Every version kept of one instance, oldest first."""
-    table = schema.instance
-    return conn.execute(
-        select(table).where(table.c.study_uid == study_uid, table.c.sop_uid == sop_uid).order_by(table.c.version)
-    ).all()
+    return conn.execute(_VERSIONS, {"study_uid": study_uid, "sop_uid": sop_uid}).all()
 
 
 def opened(ledger: Ledger, conn: Connection, *, association_id: str, listener: str, calling_aet: str, called_aet: str,
@@ -137,14 +159,14 @@ def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     if header.role.is_input and not header.ours:
         _move_study(ledger, conn, study, outcome)
         if stands:
-            _check_identity(ledger, conn, header)
+            _check_identity(ledger, conn, study, header)
     return outcome
 
 
 def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
     table = schema.study
-    query = select(table).where(table.c.uid == filed.header.study_uid).with_for_update()
-    row = conn.execute(query).first()
+    wanted = {"study_uid": filed.header.study_uid}
+    row = conn.execute(_STUDY, wanted).first()
     if row is None:
         conn.execute(
             insert(table).values(
@@ -156,7 +178,7 @@ def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
             )
         )
         record(ledger, conn, "study_opened", study_uid=filed.header.study_uid, source=filed.source)
-        row = conn.execute(query).one()
+        row = conn.execute(_STUDY, wanted).one()
     return row
 
 
@@ -179,12 +201,7 @@ def _elsewhere(ledger: Ledger, conn: Connection, header: Header) -> bool:
     """Hold the other studies that know this SOP UID; their results are to be withdrawn."""
     if not header.role.is_input:
         return False
-    table = schema.instance
-    others = conn.execute(
-        select(table.c.study_uid)
-        .where(table.c.sop_uid == header.sop_uid, table.c.study_uid != header.study_uid, table.c.current)
-        .distinct()
-    ).scalars()
+    others = conn.execute(_ELSEWHERE, {"study_uid": header.study_uid, "sop_uid": header.sop_uid}).scalars()
     moved = False
     for other in others.all():
         moved = True
@@ -213,18 +230,12 @@ def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outc
         hold(ledger, conn, study.uid, Reason.PIXELS_CHANGED, "an image came again with other pixels")
 
 
-def _check_identity(ledger: Ledger, conn: Connection, arrived: Header) -> None:
+def _check_identity(ledger: Ledger, conn: Connection, study: Row[Any], arrived: Header) -> None:
     """Hold while the study's images name more than one patient; let go when all agree with the one that arrived."""
-    table = schema.instance
-    of_study = and_(
-        table.c.study_uid == arrived.study_uid, table.c.current, table.c.role.in_(INPUT_ROLES)
-    )  # fmt: skip
-    # two ranges, since no index answers "other than"
-    others = (exists().where(of_study, table.c.identity < arrived.identity),
-              exists().where(of_study, table.c.identity > arrived.identity))  # fmt: skip
-    if conn.execute(select(or_(*others))).scalar_one():
+    asked = {"study_uid": arrived.study_uid, "identity": arrived.identity}
+    if conn.execute(_OTHER_PATIENT, asked).scalar_one():
         hold(ledger, conn, arrived.study_uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
-    else:
+    elif study.hold == Reason.IDENTITY_MIXED:
         release(ledger, conn, arrived.study_uid, only=Reason.IDENTITY_MIXED)
 
 

@@ -95,12 +95,16 @@ def open_ledger(url: str, *, clock: Clock | None = None) -> Ledger:
     raise Misconfigured("ledger_url: allowed are sqlite:///PATH and postgresql://USER@HOST/NAME")
 
 
+_SQLITE_NOW: ColumnElement[float] = (func.julianday("now") - 2440587.5) * 86400.0
+_POSTGRES_NOW: ColumnElement[float] = func.extract("epoch", func.clock_timestamp()).cast(schema.study.c.first_at.type)
+
+
 def _sqlite_now() -> ColumnElement[float]:
-    return (func.julianday("now") - 2440587.5) * 86400.0
+    return _SQLITE_NOW
 
 
 def _postgres_now() -> ColumnElement[float]:
-    return func.extract("epoch", func.clock_timestamp()).cast(schema.study.c.first_at.type)
+    return _POSTGRES_NOW
 
 
 def fixed_clock(read: Callable[[], float]) -> Clock:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -236,8 +237,9 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
         for place, one in enumerate(batch):
             if not isinstance(one, Arrived) or not one.path.exists():
                 continue  # a repeated batch: filed before the crash
+            content = one.path.read_bytes()
             try:
-                header = headers.read(one.path)
+                header, meta = headers.read(BytesIO(content))
             except Rejected:
                 placed.unreadable.append(one.path)
                 continue
@@ -246,7 +248,7 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
                 placed.batch, placed.rest = batch[:place], batch[place:]
                 break
             seen.add((header.study_uid, header.sop_uid))
-            placed.filed[one.path] = _placed(store, one.path, header, conn)
+            placed.filed[one.path] = _placed(store, one.path, content, header, part10.origin_of(meta), conn)
     return placed
 
 
@@ -274,10 +276,11 @@ def _enter(ledger: Ledger, conn: Connection, listener: str, one: Told, filed: Ma
     return None
 
 
-def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connection) -> Filed:
-    sha256, dataset_sha256, size = part10.digests(path)
+def _placed(
+    store: spool.Spool, path: Path, content: bytes, header: headers.Header, origin: Origin | None, conn: Connection
+) -> Filed:
+    sha256, dataset_sha256, size = part10.digests(content)
     kept = intake.versions(conn, header.study_uid, header.sop_uid)
-    origin = part10.origin_of(path)
     known = next((row for row in kept if row.dataset_sha256 == dataset_sha256), None)
     current = next((row for row in kept if row.current), None)
     if known is not None:
@@ -289,7 +292,7 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, conn: Connec
             store, path, header.study_uid, header.sop_uid, first_version=first, same=part10.same_dataset
         )
         if not stored.samefile(path):
-            sha256, dataset_sha256, size = part10.digests(stored)
+            sha256, dataset_sha256, size = part10.digests(stored.read_bytes())
     same = None
     if current is not None and known is None:
         # A version that somebody removed cannot be compared, and what cannot be shown to be equal is not.

@@ -11,8 +11,7 @@ import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.dataset import FileMetaDataset
 
 from cauda.core import uids
 
@@ -68,24 +67,23 @@ def _text(text: str) -> bytes:
     return raw + b" " * (len(raw) % 2)
 
 
-def origin_of(path: Path) -> Origin | None:
-    """Where a landed file came from; None when it does not say."""
+def origin_of(meta: FileMetaDataset) -> Origin | None:
+    """Where a landed file came from; None when its File Meta does not say."""
     try:
-        meta = read_file_meta_info(path)
         return Origin(**json.loads(bytes(meta.PrivateInformation)))
-    except (InvalidDicomError, AttributeError, ValueError, TypeError, KeyError):
+    except (AttributeError, ValueError, TypeError, KeyError):
         return None
 
 
-def digests(path: Path) -> tuple[str, str, int]:
-    """SHA-256 of the file, SHA-256 of its data set without File Meta, and the file's size in bytes."""
-    content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), hashlib.sha256(content[dataset_at(content) :]).hexdigest(), len(content)
+def digests(content: bytes) -> tuple[str, str, int]:
+    """SHA-256 of a file, SHA-256 of its data set without File Meta, and the file's size in bytes."""
+    dataset = memoryview(content)[dataset_at(content) :]
+    return hashlib.sha256(content).hexdigest(), hashlib.sha256(dataset).hexdigest(), len(content)
 
 
 def same_dataset(one: Path, other: Path) -> bool:
     """Whether two files hold the same data set, whatever their File Meta says."""
-    return digests(one)[1] == digests(other)[1]
+    return digests(one.read_bytes())[1] == digests(other.read_bytes())[1]
 
 
 def dataset_at(content: bytes) -> int:
