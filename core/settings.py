@@ -107,7 +107,7 @@ class Limits(_Section):
 class Listener(_Section):
     """How the DIMSE door works inside."""
 
-    data_path: Literal["stock", "replaced"] = "stock"  # stock: pynetdicom's own, slower
+    data_path: Literal["replaced", "stock"] = "replaced"  # stock: pynetdicom's own, slower, as fall-back
     sync: Literal["portable", "one"] = "portable"  # one: faster, for ext4 with a journal alone
 
 

@@ -162,7 +162,7 @@ def _tick_until(
     beside: Callable[[], None],
 ) -> None:
     broker = settings.broker
-    bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent
+    bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent  # then nobody is rung for
     known = [one.name for one in settings.destinations]
     logger = log.get("listener")
     away = False
@@ -179,7 +179,8 @@ def _tick_until(
             for uid in completeness.tick(book, settings.completeness, fingerprint):
                 logger.info("study_complete", study=uid)
                 bell(doorbell.GRADE)
-            processes.ring_due(book, bell, known)
+            if broker:
+                processes.ring_due(book, bell, known)
         except PASSING as error:
             if not away:
                 logger.warning("tick_waits", reason=getattr(error, "reason", type(error).__name__))

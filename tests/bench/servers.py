@@ -15,7 +15,10 @@ from pathlib import Path
 
 from peers import answers, free_port, orthanc, program, until
 
+from cauda.core import journal
+
 CALLED = "CAUDA"
+OWN, OWN_ONE = "cauda, replaced path", "cauda, one sync"
 NODELAY = {"TCP_NODELAY": "1"}
 _OUT = "out"
 
@@ -30,12 +33,19 @@ class Server:
     port: int
     pid: int
     place: Path  # where it writes
-    trace: Path | None = None  # of its sync calls
+    syncs: int = 0  # an image, that must be seen
 
-    def syncs(self) -> tuple[int, int]:
-        """Data syncs and folder syncs since it began."""
-        text = self.trace.read_text(errors="replace") if self.trace else ""
-        return len(re.findall(r"\bfdatasync\(", text)), len(re.findall(r"\bfsync\(", text))
+    @contextmanager
+    def traced(self) -> Iterator[list[str]]:
+        """The sync calls that it makes meanwhile, by strace."""
+        record, calls = self.place / "trace", list[str]()
+        argv = [program("strace"), "-f", "-p", str(self.pid), "-e", "trace=fsync,fdatasync", "-o", record]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as strace:
+            if strace.stderr is None or "attached" not in strace.stderr.readline():
+                raise SystemExit("strace cannot look at our listener; it takes the right to trace")
+            yield calls
+            strace.send_signal(signal.SIGINT)
+        calls += re.findall(r"\b(fsync|fdatasync)\(", record.read_text(errors="replace"))
 
     def cpu_s(self) -> float:
         """Processor time of its processes and of those that have ended; a tracer's own is not counted."""
@@ -69,7 +79,13 @@ def _most_kb(pid: int) -> int:
 
 @contextmanager
 def running(
-    folder: Path, name: str, durable: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None
+    folder: Path,
+    name: str,
+    durable: str,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    syncs: int = 0,
 ) -> Iterator[Server]:
     """A server until the end of the block. PORT and OUT in the command are filled in."""
     port, place = free_port(), folder / re.sub(r"\W+", "-", name)
@@ -82,11 +98,10 @@ def running(
         until(lambda: answers(port) or process.poll() is not None, 60, f"{name} to listen")
         if process.poll() is not None:
             raise SystemExit(f"{name} ended: {(place / 'log').read_text()[-2000:]}")
-        trace = place / "trace"
         yield Server(name=name, durable=durable, command=_shown(argv, env or {}, place), port=port, pid=process.pid,
-                     place=place / _OUT, trace=trace if trace.exists() else None)  # fmt: skip
+                     place=place / _OUT, syncs=syncs)  # fmt: skip
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # strace itself is deaf to it
+        process.terminate()
         process.wait(60)
 
 
@@ -113,11 +128,10 @@ def archive(name: str, env: Mapping[str, str]) -> Iterator[Server]:
                      place=peer.folder)  # fmt: skip
 
 
-def ours(path: str, trace: str = "trace") -> list[str]:
-    """Our command line, stopped by strace at sync calls alone (a seccomp filter), so that each is on record."""
+def ours(path: str, sync: str = "portable") -> list[str]:
+    """Our command line."""
     return [
-        program("strace"), "-f", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", trace,
-        "env", f"CAUDA_LISTENER__DATA_PATH={path}", "CAUDA_LIMITS__MIN_FREE_BYTES=0",
+        "env", f"CAUDA_LISTENER__DATA_PATH={path}", f"CAUDA_LISTENER__SYNC={sync}", "CAUDA_LIMITS__MIN_FREE_BYTES=0",
         sys.executable, "-P", "-m", "cauda.deploy", "listen", "--data", "OUT/data", "--port", "PORT", "--http", "0",
         "--bundle", "none",
     ]  # fmt: skip
@@ -127,9 +141,11 @@ def everybody(folder: Path) -> list[AbstractContextManager[Server]]:
     """Everybody, as contexts to enter."""
     scp = program("storescp")
     fast = [scp, "+B", "-pdu", "131072", "-od", "OUT"]
+    one = [running(folder, OWN_ONE, "yes", ours("replaced", "one"), syncs=1)]
     return [
-        running(folder, "cauda, replaced path", "yes", ours("replaced")),
-        running(folder, "cauda, stock path", "yes", ours("stock")),
+        running(folder, OWN, "yes", ours("replaced"), syncs=2),
+        *([] if journal.one_sync(folder) else one),
+        running(folder, "cauda, stock path", "yes", ours("stock"), syncs=2),
         running(folder, "storescp", "no", [scp, "-od", "OUT", "PORT"]),
         running(folder, "storescp NODELAY", "no", [scp, "-od", "OUT", "PORT"], env=NODELAY),
         running(folder, "storescp fastest", "no", [*fast, "PORT"], env=NODELAY),
