@@ -33,6 +33,7 @@ class Claim:
     complete_reason: str
     config_digest: str
     identity: dict[str, str] | None
+    identity_checked: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ def claim(ledger: Ledger, *, worker: str, lease_s: float, max_deaths: int) -> Cl
                 complete_reason=chosen.complete_reason,
                 config_digest=chosen.config_digest,
                 identity=chosen.identity,
+                identity_checked=chosen.identity_checked,
             )
 
 
@@ -171,14 +173,18 @@ def report(
     report_json: Json,
     made: Sequence[Made],
     addressees: Sequence[Addressee],
+    identity_checked: bool | None = None,
 ) -> bool:
     """End a claim with results already durable in the outbox; False when the claim is no longer ours.
 
-    Unsent deliveries of the study's earlier revisions are cancelled; those that were sent stand.
+    ``identity_checked`` is what the results say of that. Unsent deliveries of the study's earlier revisions are
+    cancelled; those that were sent stand.
     """
     with ledger.write() as conn:
         if not _end(ledger, conn, _fence(claim), claim.id, claim.study_uid, state, reason, reason_text, report_json):
             return False
+        table = schema.revision
+        conn.execute(update(table).where(table.c.id == claim.id).values(identity_checked=identity_checked))
         if made and claim.kind is not RevisionKind.RETRACT:
             _cancel_unsent(ledger, conn, claim.study_uid)
         for one in made:

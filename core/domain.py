@@ -141,6 +141,7 @@ class Reason(StrEnum):
     DISK_FAILED = "disk_failed"
     # A delivery waits, is parked or is refused.
     STUDY_ABSENT = "study_absent"
+    IDENTITY_UNKNOWN = "identity_unknown"
     DESTINATION_DOWN = "destination_down"
     DESTINATION_BUSY = "destination_busy"
     DESTINATION_REFUSED = "destination_refused"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Json, Reason
@@ -58,11 +58,13 @@ def freeze(
     fingerprint: Fingerprint,
     kind: RevisionKind = RevisionKind.GRADE,
     identity: Mapping[str, str] | None = None,
+    identity_checked: bool | None = None,
 ) -> int | None:
     """Freeze the study's current images into a new due revision; returns its id.
 
     Completes the study. Earlier revisions that nobody ended are superseded. Without a single MR image there is nothing
     to freeze: the study completes and None is returned. The caller has decided that it is time.
+    ``identity_checked`` False has the results say that an archive could not be asked whose study it is.
     """
     changed = conn.execute(
         update(schema.study)
@@ -97,12 +99,19 @@ def freeze(
             update(table).where(table.c.id == old).values(state=RevisionState.SUPERSEDED, finished_at=ledger.now())
         )
         record(ledger, conn, "revision_superseded", study_uid=study_uid, revision_id=old)
-    number = conn.execute(select(func.coalesce(func.max(table.c.number), 0)).where(table.c.study_uid == study_uid))
+    last = conn.execute(
+        select(table.c.number, table.c.identity)
+        .where(table.c.study_uid == study_uid)
+        .order_by(table.c.number.desc())
+        .limit(1)
+    ).first()
+    if kind is RevisionKind.GRADE and last is not None:
+        identity = identity or last.identity  # new images are the same patient's, whom the archive has named
     key = conn.execute(
         insert(table)
         .values(
             study_uid=study_uid,
-            number=number.scalar_one() + 1,
+            number=1 if last is None else last.number + 1,
             kind=kind,
             state=RevisionState.DUE,
             not_before=ledger.now(),
@@ -112,6 +121,7 @@ def freeze(
             config_digest=fingerprint.config_digest,
             code_version=fingerprint.code_version,
             identity=dict(identity) if identity else None,
+            identity_checked=identity_checked,
         )
         .returning(table.c.id)
     ).scalar_one()
@@ -146,6 +156,16 @@ def reported(conn: Connection, study_uid: str) -> bool:
     table = schema.revision
     query = select(table.c.id).where(table.c.study_uid == study_uid, table.c.state == RevisionState.REPORTED).limit(1)
     return conn.execute(query).first() is not None
+
+
+def coming(conn: Connection, study_uid: str) -> bool:
+    """Whether other results of the study are being made, or will be: those that are there may be replaced soon."""
+    study, table = schema.study, schema.revision
+    open_one = exists().where(
+        table.c.study_uid == study.c.uid, table.c.state.in_(_OPEN), table.c.kind != RevisionKind.RETRACT
+    )
+    unsettled = or_(study.c.state == StudyState.RECEIVING, study.c.corrected_at.is_not(None), open_one)
+    return conn.execute(select(study.c.uid).where(study.c.uid == study_uid, unsettled)).first() is not None
 
 
 def inputs(conn: Connection, revision_id: int) -> list[Input]:
@@ -195,6 +215,12 @@ def previous(
              sha256=m.sha256)
         for m in made
     ]  # fmt: skip
+
+
+def result_series(conn: Connection, study_uid: str) -> list[str]:
+    """The Series UIDs of all results that were made of a study."""
+    table = schema.result
+    return list(conn.execute(select(table.c.series_uid).where(table.c.study_uid == study_uid).distinct()).scalars())
 
 
 def tracking_uid(conn: Connection, study_uid: str, level: str, condition: str, fresh: str) -> str:

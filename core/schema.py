@@ -210,6 +210,7 @@ revision = Table(
     Column("config_digest", String(64), nullable=False),
     Column("code_version", String(32), nullable=False),
     Column("identity", JSON),  # DICOM keyword -> value from the archive, only with demographics = archive
+    Column("identity_checked", Boolean),  # False: an archive cannot be asked whose study it is, and the results say so
     Column("reason", String(32)),  # Reason
     Column("reason_text", String(4096)),  # for FAILED, the stack
     Column("report", JSON),  # report.json

@@ -13,13 +13,13 @@ from io import BytesIO
 
 import structlog
 from pydicom import dcmread
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from cauda.core import deliveries, doorbell, intake, ledger, log, retractions, revisions, schema, spool, stack
 from cauda.core.deliveries import Claim
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.schema import RevisionKind, RevisionState, StudyState
+from cauda.core.schema import RevisionKind
 from cauda.core.settings import Destination
 from cauda.worker import folder, identity
 from cauda.worker.archive import open_archive
@@ -30,7 +30,7 @@ from cauda.worker.post import Post
 
 # What opens the destination's breaker; anything else that passes concerns this object alone.
 _AWAY = {Reason.DESTINATION_DOWN, Reason.DESTINATION_REFUSED, Reason.DESTINATION_BUSY}
-_SPOKEN_TO = {Reason.STUDY_ABSENT, Reason.IDENTITY_MISMATCH}
+_SPOKEN_TO = {Reason.STUDY_ABSENT, Reason.IDENTITY_MISMATCH, Reason.IDENTITY_UNKNOWN}
 
 
 class _Held(Exception):
@@ -95,7 +95,8 @@ def _send(post: Post, claim: Claim, to: Destination) -> str:
     with open_archive(to, post.settings.node.aet, (claim.sop_class_uid,), timeout_s=timeout_s) as archive:
         with post.ledger.read() as conn:
             images = [one.sop_uid for one in revisions.inputs(conn, claim.revision_id)]
-        _judge(post, claim, to, identity.check(archive, result, identity.sample(images)))
+            ours = revisions.result_series(conn, claim.study_uid)
+        _judge(post, claim, to, identity.check(archive, result, identity.sample(images), ours))
         _hold_on(post, claim)
         return archive.store(result, content)
 
@@ -120,36 +121,48 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
         case Verdict.SAME:
             return
         case Verdict.UNKNOWN:
-            with post.ledger.write() as conn:
-                ledger.record(post.ledger, conn, "identity_not_checked", study_uid=claim.study_uid,
-                              delivery_id=claim.id, destination=to.name)  # fmt: skip
-            return
+            _unchecked(post, claim, to)
         case Verdict.ABSENT | Verdict.OTHER if claim.kind in {"ko", "warning"}:  # what was sent is not there any more
             raise Rejected(Reason.IDENTITY_MISMATCH, "the archive has no such study of this patient")
         case Verdict.ABSENT:
             raise Unavailable(Reason.STUDY_ABSENT, "the archive does not have the study yet")
         case Verdict.OTHER:
             words = f"the archive has this study with another {', '.join(check.differing)}"
-            if to.demographics == "hold" or not _reissue(post, claim, check):
-                with post.ledger.write() as conn:
+            with post.ledger.write() as conn:
+                if not revisions.coming(conn, claim.study_uid) and not _reissue(post, conn, claim, to, check):
                     intake.hold(post.ledger, conn, claim.study_uid, Reason.IDENTITY_MISMATCH, words)
             raise Unavailable(Reason.IDENTITY_MISMATCH, words)
 
 
-def _reissue(post: Post, claim: Claim, check: Check) -> bool:
-    """Have the results made again with the archive's values; False when these were, and it still says other."""
-    table = schema.revision
+def _unchecked(post: Post, claim: Claim, to: Destination) -> None:
+    """An archive that cannot be asked gets results that say so; those that do not are made again."""
     with post.ledger.write() as conn:
-        made_with = conn.execute(select(table.c.identity).where(table.c.id == claim.revision_id)).scalar_one()
-        if made_with is not None:
-            return False
-        latest = select(table.c.state).where(table.c.study_uid == claim.study_uid).order_by(table.c.number.desc())
-        underway = conn.execute(latest.limit(1)).scalar_one() in {RevisionState.DUE, RevisionState.GRADING}
-        complete = conn.execute(
-            select(schema.study.c.state == StudyState.COMPLETE).where(schema.study.c.uid == claim.study_uid)
-        ).scalar_one()
-        if complete and not underway:  # otherwise what comes next is looked at in its turn
-            reason = "the archive names the study otherwise"
+        table = schema.revision
+        checked = conn.execute(select(table.c.identity_checked).where(table.c.id == claim.revision_id)).scalar_one()
+        unsaid = bool(checked) and claim.kind not in {"ko", "warning"}
+        if unsaid and not revisions.coming(conn, claim.study_uid):
+            reason = "the archive cannot be asked whose study it is"
             revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
-                             kind=RevisionKind.REISSUE, identity=check.archive)  # fmt: skip
-    return True
+                             kind=RevisionKind.REISSUE, identity_checked=False)  # fmt: skip
+        if not unsaid:
+            ledger.record(post.ledger, conn, "identity_not_checked", study_uid=claim.study_uid,
+                          delivery_id=claim.id, destination=to.name)  # fmt: skip
+    if unsaid:
+        raise Unavailable(Reason.IDENTITY_UNKNOWN, "the archive does not answer whose study it is")
+
+
+def _reissue(post: Post, conn: Connection, claim: Claim, to: Destination, check: Check) -> bool:
+    """Have the results made again with the archive's values; False when a person has to decide.
+
+    That is so where the site wants it, where the archive has the study more than once, and where the results were made
+    with just these values and it still says other.
+    """
+    table = schema.revision
+    made_with = conn.execute(select(table.c.identity).where(table.c.id == claim.revision_id)).scalar_one() or {}
+    new = any(made_with.get(keyword) != check.archive.get(keyword) for keyword in check.differing)
+    if to.demographics == "hold" or not check.archive or not new:
+        return False
+    reason = "the archive names the study otherwise"
+    key = revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
+                           kind=RevisionKind.REISSUE, identity=check.archive)  # fmt: skip
+    return key is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -33,29 +33,46 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The verdict; with OTHER, which attributes differ and what the archive has (`stated`), which is patient data."""
+    """The verdict; with OTHER, which attributes differ and what the archive has (`stated`), which is patient data.
+
+    ``archive`` is empty where it has the study more than once: no one can say which is right.
+    """
 
     verdict: Verdict
     differing: tuple[str, ...] = ()
     archive: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def check(peer: Archive, result: Dataset, source_sop_uid: str | None) -> Check:
-    """Look the study of a result up: by its Study UID, then by an image it was made from."""
+def check(peer: Archive, result: Dataset, source_sop_uid: str | None, ours: Collection[str] = ()) -> Check:
+    """Look the study of a result up: by its Study UID, then by an image it was made from.
+
+    ``ours`` are the Series UIDs of all our results: a study that holds nothing else there has lost its images.
+    """
     if not peer.can_find:
         return Check(verdict=Verdict.UNKNOWN)
-    found = peer.find(_question("STUDY", StudyInstanceUID=result.StudyInstanceUID))
-    if found is None:
+    uid = str(result.StudyInstanceUID)
+    answer = peer.find(_question("STUDY", StudyInstanceUID=uid))
+    if answer is None:
         return Check(verdict=Verdict.UNKNOWN)
+    found = [match for match in answer if _value(match, "StudyInstanceUID") in {"", uid}]  # not whatever comes along
+    if found and _holds_only(peer, uid, ours):
+        found = []
     if not found and source_sop_uid is not None:
         found = _study_of(peer, source_sop_uid)
     if not found:
         return Check(verdict=Verdict.ABSENT)
+    archive = stated(found[0]) if len(found) == 1 else {}  # first: reading a value decodes it
     for match in found:
-        archive = stated(match)  # first: reading a value decodes it
         if differing := differences(result, match):
             return Check(verdict=Verdict.OTHER, differing=differing, archive=archive)
     return Check(verdict=Verdict.SAME)
+
+
+def _holds_only(peer: Archive, study_uid: str, series_uids: Collection[str]) -> bool:
+    """Whether the archive lists series of the study, and only these; an archive that lists none says nothing."""
+    listed = peer.find(_question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")) if series_uids else None
+    known = {str(match.get("SeriesInstanceUID") or "") for match in listed or ()} - {""}
+    return bool(known) and known <= set(series_uids)
 
 
 def _study_of(peer: Archive, sop_uid: str) -> list[Dataset]:

@@ -47,6 +47,7 @@ class Graded:
     replaces: int | None = None  # the revision that readers have
     research: bool = True
     phantom: bool = False
+    identity_checked: bool | None = None  # what the results say of that
     to: tuple[str, ...] | None = None  # only these destinations, whatever the settings say of others
 
 
@@ -80,11 +81,14 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         tracking_uids=canal,
         quality_tracking_uid=quality,
         # CLINICAL.md 25: whoever cannot be asked whose study it is gets a page that says so
-        identity_checked=bool(archives) and all(one is None or one.can_find for one in archives),
+        identity_checked=claim.identity_checked is not False
+        and bool(archives)
+        and all(one is None or one.can_find for one in archives),
         sr_class=sr_class(archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
-    if before is not None and not _differences(post, before, report, carried):
+    unsaid = claim.identity_checked is False  # the earlier results claim otherwise
+    if before is not None and not unsaid and not _differences(post, before, report, carried):
         text = f"{ended.text} Nothing changed since revision {before.number}: not sent.".strip()
         return replace(ended, text=text)
     if published is not None:
@@ -101,6 +105,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         replaces=published.number if published and stored else None,
         research=results.is_research(report),
         phantom=phantom,
+        identity_checked=origin.identity_checked if stored else None,
     )
 
 

@@ -126,11 +126,12 @@ def _same_port(at: House, port: int) -> None:
         good.argv = [*good.argv[:-1], str(port)]
         good.port = port
         good.start()
-        at.clock[0] += 900
-        deliver_all(at)
-        at.clock[0] += 900
-        deliver_all(at)
-        assert at.states("delivery") == ["accepted", "accepted"]
+        for _ in range(3):
+            at.clock[0] += 900
+            deliver_all(at)
+            while grade_next(at.post()):  # it could not be asked whether it can be asked: made again, saying that
+                pass
+        assert [state for state in at.states("delivery") if state != "cancelled"] == ["accepted", "accepted"]
         assert len(good.files()) == 2
 
 
