@@ -143,6 +143,7 @@ def _objects(
     claim = Claim(
         id=0, attempt=1, study_uid=folder.study_uid, number=1, kind=RevisionKind.GRADE, frozen_at=time.time(),
         complete_reason="cauda analyze: the files of a folder", config_digest=fingerprint.config_digest, identity=None,
+        identity_checked=False,
     )  # fmt: skip
     origin = Origin(
         code_version=fingerprint.code_version,

@@ -22,7 +22,7 @@ ORIGIN = Origin(
 )
 CLAIM = Claim(
     id=1, attempt=1, study_uid=made.STUDY, number=1, kind=RevisionKind.GRADE, frozen_at=1.8e9,
-    complete_reason="quiet", config_digest="c0", identity=None,
+    complete_reason="quiet", config_digest="c0", identity=None, identity_checked=None,
 )  # fmt: skip
 
 
