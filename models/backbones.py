@@ -28,6 +28,7 @@ class Backbone:
     channels: int = 1
     mean: float = 0.5
     std: float = 0.5
+    field: float = 1.0  # share of the crop's side, around its middle, that the network sees
     options: tuple[tuple[str, Any], ...] = ()  # further arguments of timm.create_model
 
 
@@ -84,8 +85,14 @@ def features(net: nn.Module) -> int:
 
 def prepared(crops: Tensor, backbone: Backbone) -> Tensor:
     """Crops (N, P, P) in 0..1 as the network wants them: (N, channels, size, size)."""
-    x = crops.float()[:, None]
+    x = _middle(crops.float()[:, None], backbone.field)
     if x.shape[-1] != backbone.size_px:
         size = (backbone.size_px, backbone.size_px)
         x = functional.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
     return ((x - backbone.mean) / backbone.std).expand(-1, backbone.channels, -1, -1)
+
+
+def _middle(x: Tensor, share: float) -> Tensor:
+    size = x.shape[-1]
+    edge = round(size * (1 - share) / 2)
+    return x[..., edge : size - edge, edge : size - edge]

@@ -97,7 +97,7 @@ def save_bundle(folder: Path, made: Made, card: Card) -> str:
         grader=made.grader,
         backbone=BackboneSpec(
             name=made.backbone.name, size_px=made.backbone.size_px, channels=made.backbone.channels,
-            mean=made.backbone.mean, std=made.backbone.std,
+            mean=made.backbone.mean, std=made.backbone.std, field=made.backbone.field,
         ),
         preprocessing=PreprocessingSpec(**asdict(made.preprocessing)),
         evaluation=dict(made.evaluation),

@@ -27,6 +27,7 @@ class BackboneSpec(_Part):
     channels: int = 1
     mean: float = 0.5
     std: float = 0.5
+    field: float = 1.0
 
 
 class PreprocessingSpec(_Part):

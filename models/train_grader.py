@@ -22,7 +22,7 @@ from cauda.models.backbones import Backbone, TimmEmbedder, prepared
 from cauda.models.graders import LevelGraders
 from cauda.models.phantom.crops import Crops, crops
 
-STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=128)
+STARTER_BACKBONE = Backbone(name="lcnet_050", size_px=88, field=0.6875)  # 44 mm: the canal and its walls
 _CHUNK = 25  # spines a process draws at a time
 _LOOKS = 2  # scanners that show each slice
 _GRADES = 3

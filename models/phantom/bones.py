@@ -13,6 +13,7 @@ from cauda.models.phantom.tissue import Tissue
 
 _CORTEX_MM = 0.9
 _REMNANT_MM = 1.5
+_WING_MM = 30.0  # length of a transverse process
 _FLAVUM_MM = 10.0  # it spans this far above and below a disc
 
 
@@ -110,11 +111,13 @@ def _arches(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     long = ((lean + 10.5) / 10.0).abs() ** 3 + ((v - back - 17) / 16.5).abs() ** 3
     process = (across < 3.4 + 0.8 * f.uneven[:, 1]) & (long < 1 + 0.15 * f.uneven[:, 2]) & (deep >= 0)
     process &= f.s < 40
-    bone = (pedicle | lamina | process) & ~((out == Tissue.NERVE) & ~pedicle)
+    wing = _wings(f, across)
+    bone = (pedicle | lamina | process | (wing < 1)) & ~((out == Tissue.NERVE) & ~pedicle)
     out = torch.where(bone, int(Tissue.ARCH), out)
     rim = lamina & ((deep < _CORTEX_MM) | (thick - deep < _CORTEX_MM))
     rim |= process & ((long > 0.8) | (across > 2.7)) & ~lamina
     rim |= pedicle & ((across < f.side + _CORTEX_MM) | (across > f.side + 8 - _CORTEX_MM)) & ~lamina
+    rim |= (wing < 1) & (wing > 0.55) & ~lamina & ~pedicle
     out = torch.where(rim, int(Tissue.CORTEX), out)
     between = (across < 2.2) & (v > back + 5) & (v < f.depth + 28) & ~process & (f.s < 12)
     grain = noise(spine.seed + 7, f.points, 6.0)
@@ -124,6 +127,14 @@ def _arches(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     flavum = behind & (v >= back) & (v < back + f.flavum) & (across < f.side + 3) & (f.ds.abs() <= _FLAVUM_MM)
     flavum &= (across > 0.35) | (f.flavum > 4)  # a cleft in the middle, where the two do not meet
     return torch.where(flavum, int(Tissue.FLAVUM), out)
+
+
+def _wings(f: Frame, across: Tensor) -> Tensor:
+    """Below 1 in a transverse process: flat, from the pedicle sideways and a little back, thinner at its end."""
+    out = (across - f.side - 6) / _WING_MM
+    shape = ((f.arch_v - 1.5 - 5 * out) / 3.4) ** 2 + ((f.ds - 12 + 2 * out + 0.5 * f.uneven[:, 1]) / 5.5) ** 2
+    there = (out > 0) & (out < 1) & (f.s < 0)  # the sacrum has its ala instead
+    return torch.where(there, shape + 0.6 * out.clamp(0, 1) ** 4, 9.0)
 
 
 def _facets(spine: Spine, f: Frame, out: Tensor, behind: Tensor, grain: Tensor) -> Tensor:

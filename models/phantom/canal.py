@@ -15,6 +15,9 @@ from cauda.models.phantom.tissue import Tissue
 _RIM_MM = 0.5  # dura and the fat no picture shows
 _ENDS_S = 75.0
 _CLEAR_MM = 0.3  # that a rootlet keeps from a fragment
+_PACKED = 0.85  # share of the sac that rootlets take when no CSF is left to see
+_LOOSE = 0.45  # below this share they lie where they settle
+_SAMPLES = 9  # across the sac, by which its area is taken
 
 _Blob = tuple[float, Tensor, Tensor]  # u, v and radius at each point's s
 
@@ -80,14 +83,40 @@ def _rootlets(spine: Spine, f: _Few, room: tuple[Tensor, Tensor, Tensor, Tensor]
         dtype=torch.float32, device=f.u.device,
     ).T[:, :, None]  # each (strands, 1)  # fmt: skip
     drift = 0.06 * torch.sin(f.s / 23.0 + wave)
+    here = f.s < ends
+    crowd = _crowding(torch.where(here, radius**2, 0.0).sum(dim=0) * torch.pi, room)
+    even = _even(len(spine.strands), f.u.device)
+    pressed = ((crowd - _LOOSE) / (1 - _LOOSE)).clamp(0, 1)  # they spread over what room there is
+    across, along = torch.lerp(across, even[0], pressed), torch.lerp(along, even[1], pressed)
+    radius = radius * torch.sqrt((-torch.log1p(-crowd) / crowd.clamp_min(1e-3)).clamp_min(1))
     x = (across + drift) * narrow * 0.88
     round_ = depth * torch.sqrt((1 - (x / narrow) ** 2).clamp(0.05, 1))
     top, bottom = torch.maximum(front, -round_), torch.minimum(apex - SLOPE * x.abs(), round_)
     y = (top + bottom) / 2 + (along - drift) * ((bottom - top) / 2 - 0.4).clamp_min(0)
     for blob in blobs:
         x, y = _aside(blob, x, y, radius)
-    hit = ((f.u - x) ** 2 + (f.v - y) ** 2 < radius**2) & (f.s < ends)
+    hit = ((f.u - x) ** 2 + (f.v - y) ** 2 < radius**2) & here
     return torch.any(hit, dim=0) & torch.gt(f.s, spine.conus_s - 45)
+
+
+def _crowding(nerves: Tensor, room: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """How full of rootlets (n,) the sac is, 0 to nearly 1, by their area in mm2 and the room's.
+
+    Nerves do not vanish where the sac is narrow: CSF is what is pressed out (Schonstrom and Hansson 1988).
+    """
+    narrow, depth, front, apex = room
+    x = torch.linspace(-0.9, 0.9, _SAMPLES, device=narrow.device)[:, None] * narrow
+    round_ = depth * torch.sqrt((1 - (x / narrow) ** 2).clamp(0, 1))
+    high = (torch.minimum(apex - SLOPE * x.abs(), round_) - torch.maximum(front, -round_)).clamp_min(0)
+    area = 2 * narrow * high.mean(dim=0)
+    return (nerves / (_PACKED * area.clamp_min(1))).clamp(0, 0.97)
+
+
+def _even(count: int, device: torch.device) -> Tensor:
+    """(2, count, 1) places spread evenly over the unit disc (Vogel 1979)."""
+    number = torch.arange(count, device=device, dtype=torch.float32)[:, None]
+    out, angle = torch.sqrt((number + 0.5) / count), number * 2.399963
+    return torch.stack([out * torch.cos(angle), out * torch.sin(angle)])
 
 
 def _fragments(spine: Spine, f: _Few) -> list[_Blob]:

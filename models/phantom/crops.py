@@ -49,15 +49,22 @@ def crops(seed: int, spines: int, *, mm: float = 64.0, px: int = 128, balanced: 
 def contrast(draw: np.random.Generator) -> F64:
     """T2-weighted signal by label of some scanner that never was.
 
-    Wide on purpose: how bright fat, flavum and rootlets are beside CSF must not tell the grade (a sac of rootlets alone
-    lies anywhere between dark and nearly as bright as fat).
+    How bright fat, flavum and rootlets are beside CSF must not tell the grade: a sac of rootlets alone lies anywhere
+    between dark and nearly as bright as fat. Fat is as bright as fast spin echo makes it (its coupled spins are
+    refocused), or suppressed.
     """
     sequence = Sequence(tr=float(draw.uniform(2500, 5500)), te=float(draw.uniform(75, 125)))
     signal = tissue_signal(sequence, float(draw.uniform(0, 0.9)))
-    signal = signal * np.exp(draw.normal(0, draw.uniform(0.1, 0.4), len(Tissue)))
-    signal[[Tissue.FAT, Tissue.EPIDURAL_FAT]] *= draw.uniform(0.6, 1.3) if draw.random() < 0.8 else 0.2
-    signal[Tissue.ROOT] = signal[Tissue.CSF] * draw.uniform(0.2, 0.65)
-    signal[Tissue.CORD] = signal[Tissue.CSF] * draw.uniform(0.3, 0.6)
+    signal = signal * np.exp(draw.normal(0, draw.uniform(0.05, 0.25), len(Tissue)))
+    csf = signal[Tissue.CSF]
+    fat = csf * (draw.uniform(0.4, 1.05) if draw.random() < 0.85 else draw.uniform(0.05, 0.3))
+    signal[[Tissue.FAT, Tissue.EPIDURAL_FAT]] = fat * draw.uniform(0.85, 1.15, 2)
+    marrow = [Tissue.MARROW, Tissue.SACRUM, Tissue.ILIUM, Tissue.ARCH, Tissue.FATTY_MARROW]
+    signal[marrow] *= draw.uniform(0.8, 1.8)
+    signal[Tissue.FLAVUM] = csf * draw.uniform(0.04, 0.3)
+    signal[Tissue.ANNULUS] = csf * draw.uniform(0.03, 0.2)
+    signal[Tissue.ROOT] = csf * draw.uniform(0.2, 0.7)
+    signal[Tissue.CORD] = csf * draw.uniform(0.3, 0.65)
     return signal
 
 
@@ -71,12 +78,14 @@ def _crops(spine: Spine, level: Level, mm: float, px: int, looks: int) -> tuple[
 
 def _look(spine: Spine, plane: Plane, sheets: list[Labels], draw: np.random.Generator) -> F32:
     spoil = Spoil(
-        noise=float(draw.uniform(0.005, 0.08)),
+        noise=float(draw.uniform(0.005, 0.06)),
         blur_mm=float(draw.uniform(0.2, 0.9)),
         bias=float(draw.uniform(0, 0.7)),
         texture=float(draw.uniform(0.02, 0.35)),
         coil_mm=float(draw.uniform(90, 500)),
         acquired=float(draw.uniform(0.6, 1.0)),
+        flow=float(draw.uniform(0.0, 0.8)) if draw.random() < 0.4 else 0.0,
+        ghost=float(draw.uniform(0.0, 0.08)) if draw.random() < 0.3 else 0.0,
     )
     image = shown(spine, plane, sheets, contrast(draw), draw, spoil)
     image = image ** np.float32(np.exp(draw.normal(0, 0.2)))

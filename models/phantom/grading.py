@@ -44,9 +44,9 @@ class Measured:
     @property
     def rsna(self) -> int:
         """0 Normal/Mild, 1 Moderate, 2 Severe."""
-        if self.clear < 0.38 or self.seen_mm2 < 14:
+        if self.clear < 0.25 or self.seen_mm2 < 14:
             return 2
-        if self.clear < 0.62 or self.seen_mm2 < 38 or self.ap_mm < 6.5:
+        if self.clear < 0.50 or self.seen_mm2 < 38 or self.ap_mm < 6.5:
             return 1
         return 0
 

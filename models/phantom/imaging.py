@@ -80,6 +80,9 @@ _GRAIN: dict[Tissue, float] = {
 _GRAINY = np.array([_GRAIN.get(tissue, 0.0) for tissue in Tissue])
 _ENHANCED_T1 = {Tissue.VESSEL: 150.0, Tissue.MUSCLE: 650.0, Tissue.BOWEL: 450.0}  # ms, after gadolinium
 
+_MOVES = np.array([tissue in {Tissue.CSF, Tissue.VESSEL} for tissue in Tissue], dtype=np.float64)
+_JET_MM = 5.0  # width of a jet of CSF
+_GHOST_STEP = 0.19  # of the field, between a thing that pulsates and its copy
 _BAND_MM, _BAND_LEFT = 26.0, 0.15  # where the saturated band begins in front of the bodies, and what it leaves
 _PERSONAL = 0.10  # how much tissues differ between people, as a deviation of the logarithm
 _PERSONAL_MARROW = 0.18
@@ -146,6 +149,8 @@ class Spoil:
     coil_mm: float = 160.0  # depth in which the coil at the back loses most of its signal
     band: bool = False  # saturated in front of the spine, as sagittal images are against breathing
     acquired: float = 0.75  # share of k-space along each axis that was measured; the rest is filled with zeros
+    flow: float = 0.0  # share of its signal that CSF loses where it moves fastest
+    ghost: float = 0.0  # strength of the pulse's ghosts of CSF and vessels along the columns
 
 
 def tissue_signal(sequence: Sequence, degeneration: float = 0.4) -> F64:
@@ -193,6 +198,7 @@ def shown(
     points = plane.points()
     grain = 0.7 * noise.grain(spine.seed + 1, points, 5.0) + 0.7 * noise.grain(spine.seed + 2, points, 1.8)
     ideal = np.mean([signal[sheet] * (1 + spoil.texture * _GRAINY[sheet] * grain) for sheet in sheets], axis=0)
+    ideal = _pulsating(spine, points, sheets, ideal, signal, spoil)
     blurred = ndimage.gaussian_filter(np.maximum(ideal, 0), spoil.blur_mm / plane.pixel_mm)
     field = ndimage.zoom(draw.normal(0, 1, (4, 4)), (plane.rows / 4, plane.columns / 4), order=3, mode="nearest")
     field = np.exp(spoil.bias * 0.5 * field[: plane.rows, : plane.columns]) * _received(spine, points, spoil)
@@ -202,6 +208,20 @@ def shown(
     measured = blurred * field + draw.normal(0, level, shape) + 1j * draw.normal(0, level, shape)
     magnitude: F32 = np.abs(_reconstructed(measured, spoil.acquired)).astype(np.float32)  # Rician
     return magnitude / np.float32(top)
+
+
+def _pulsating(spine: Spine, points: F64, sheets: list[Labels], ideal: F64, signal: F64, spoil: Spoil) -> F64:
+    """The picture with what the pulse does: CSF that flows loses signal, and what moves has faint copies of itself."""
+    if spoil.flow:
+        csf = np.mean([sheet == Tissue.CSF for sheet in sheets], axis=0)
+        fast = 1 / (1 + np.exp(4 * (0.8 - noise.grain(spine.seed + 9, points, _JET_MM))))
+        ideal = ideal - spoil.flow * signal[Tissue.CSF] * csf * fast
+    if spoil.ghost:
+        moves = np.mean([signal[sheet] * _MOVES[sheet] for sheet in sheets], axis=0)
+        step = max(round(len(moves) * _GHOST_STEP), 1)
+        for order in (-2, -1, 1, 2):
+            ideal = ideal + spoil.ghost / abs(order) * np.roll(moves, order * step, axis=0)
+    return ideal
 
 
 def _received(spine: Spine, points: F64, spoil: Spoil) -> F64:

@@ -16,7 +16,7 @@ _STEP_MM = 1.0
 _TOP_MM, _BOTTOM_MM = -370.0, 170.0
 _ROOM_MM, _APART_MM = (8.0, 6.5), 1.35  # half the room the rootlets share, and how near they lie
 _SACRAL_S = 60.0  # where the last rootlets leave the sac
-_NARROWED = (0.04, 0.06, 0.12, 0.19, 0.10)  # how likely something narrows L1/L2 .. L5/S1
+_NARROWED = (0.05, 0.08, 0.14, 0.22, 0.13)  # how likely something narrows L1/L2 .. L5/S1
 
 
 def sample_spine(seed: int, *, balanced: bool = False) -> Spine:
@@ -80,9 +80,9 @@ def _sideways(draw: np.random.Generator) -> F64:
 
 def _narrowing(draw: np.random.Generator, index: int, depth: float, gap: float, *, balanced: bool) -> Narrowing:
     if balanced:
-        amount = float(draw.uniform(0, 1.0) ** 0.25)
+        amount = float(draw.uniform(0, 1.0) ** 0.35)
     else:
-        amount = float(draw.beta(6.0, 0.8)) if draw.random() < _NARROWED[index] else float(draw.beta(1.0, 9.0))
+        amount = float(draw.beta(4.5, 1.2)) if draw.random() < _NARROWED[index] else float(draw.beta(1.0, 9.0))
     share = draw.dirichlet([1.6, 0.8, 1.8])  # bulge, protrusion, flavum
     # Nerves do not vanish: what is taken from front to back leaves a cleft that they still fit in.
     room = 2 * depth + gap + 5.0 - float(draw.uniform(1.8, 5.0))

@@ -98,7 +98,7 @@ def counted(section: Labels, mm: float) -> tuple[int, str, dict[str, float]]:
         "clear": clear,
         "back_fat_mm2": fat,
     }
-    lost, partly = clear < 0.38 or seen < 14, clear < 0.62 or seen < 38 or sizes["ap_mm"] < 6.5
+    lost, partly = clear < 0.25 or seen < 14, clear < 0.50 or seen < 38 or sizes["ap_mm"] < 6.5
     apart, grainy = clear >= 0.42 and seen >= 20, sizes["csf_share"] >= 0.35 and sizes["csf_mm2"] >= 10
     return (2 if lost else 1 if partly else 0), "A" if apart else "B" if grainy else "C" if fat >= 6 else "D", sizes
 
