@@ -39,7 +39,7 @@ class Protocol:
     companions: bool = False  # reports, key objects and captures in between
     syntax: str | None = None  # transfer syntax UID; the vendor's own without
     balanced: bool = False
-    spoil: Spoil = field(default_factory=Spoil)
+    spoil: Spoil = field(default_factory=lambda: Spoil(flow=0.3, ghost=0.01))
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
