@@ -299,7 +299,6 @@ class Quality:
     continuity_ssim: float | None = None
     template_ssim: float | None = None
     restless: float | None = None  # how much neighbouring lines of k-space disagree
-    fringes_mm2: float | None = None  # of metal
     seam_step: float | None = None  # 1 where the field folds over itself
     reason: Reason | None = None
 

@@ -1,25 +1,23 @@
-"""What spoils an axial picture, measured from the picture alone: motion, metal, a field that folds over itself.
+"""What spoils an axial picture, measured from the picture alone: motion, a field that folds over itself.
 
-Each measure is a number that grows with the fault, compares the picture with itself, and looks where narrowing of the
-canal changes nothing: disease must not be taken for bad quality (CLINICAL.md 12). `make quality` prints what they make
-of phantoms with known faults (docs/quality.md).
+Each measure compares the picture with itself, and withholds by what narrowing of the canal hardly changes: disease must
+not be taken for bad quality (CLINICAL.md 12). `make quality` prints what they make of phantoms with known faults
+(docs/quality.md, which also says why nothing here looks for metal).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from cauda.core.domain import F32, F64, Point, Reason, Volume
-from cauda.pipeline.crop import patch, viewing_axes
+from cauda.pipeline.crop import viewing_axes
 
 RESTLESS_MAX = 0.95  # lines of noise alone measure 0.93; limits lie above what unspoiled phantoms and SPIDER measure
-FRINGES_MAX_MM2 = 18.0
 SEAM_STEP_MIN = 1.25  # a field that folds is as smooth across its seam as anywhere: 1
 
 _BESIDE = 1  # slices of a block are measured in turns while the same things happen: neighbours are taken together
@@ -28,11 +26,6 @@ _LINES = (4, 0.35)  # from the 4th line of k-space to this share of their number
 _APART = (12, 16, 20, 24)  # lines so far apart agree by chance only
 _BAND = 16  # frequencies along the lines that are compared at a time: within so few a shift is but one phase
 _STEADY = 7  # neighbouring lines over which a still body's agreement hardly changes
-
-_FRINGE_FIELD_MM, _FRINGE_PX_MM = 70.0, 0.5
-_FRINGE_MM = 1.5  # half width of a fringe, and how near a bright one lies to a dark one
-_FRINGE_STEP = 0.25  # of the bright tissues
-_BEFORE_CANAL_MM = 8.0  # fringes are looked for from here on: clear of the sac and the facets
 
 _TRUNK_MM = (300.0, 200.0)  # across and from front to back: few adults are smaller
 _ALIKE = 0.7  # correlation of the two sides of a seam where the picture goes on
@@ -45,16 +38,14 @@ class Artefacts:
     """What was measured round one slice; None where it could not be."""
 
     restless: float | None = None
-    fringes_mm2: float = 0.0
     seam_step: float | None = None  # 1 where the field folds; None where no folding reaches the canal
 
     @property
     def reason(self) -> Reason | None:
-        """Why a level is withheld: what goes farthest beyond its limit, since ghosts have fringes, too."""
+        """Why a level is withheld."""
         if self.seam_step is not None and self.seam_step < SEAM_STEP_MIN:
             return Reason.WRAP
-        moved, metal = (self.restless or 0.0) / RESTLESS_MAX, self.fringes_mm2 / FRINGES_MAX_MM2
-        return None if max(moved, metal) <= 1 else Reason.MOTION if moved > metal else Reason.METAL
+        return Reason.MOTION if (self.restless or 0.0) > RESTLESS_MAX else None
 
 
 UNSPOILED = Artefacts()
@@ -66,7 +57,6 @@ def artefacts(volume: Volume, index: int, center_mm: Point) -> Artefacts:
     indices = range(first, last)
     return Artefacts(
         restless=_mean([restless(volume.pixels[one]) for one in indices]),
-        fringes_mm2=float(np.mean([fringes_mm2(volume, one, center_mm) for one in indices])),
         seam_step=_mean([_seam(volume, one, center_mm) for one in indices]),
     )
 
@@ -119,31 +109,6 @@ def _disagreement(band: NDArray[np.complex64]) -> tuple[float, float] | None:
     usual = ndimage.uniform_filter1d(agreed.real, _STEADY) + 1j * ndimage.uniform_filter1d(agreed.imag, _STEADY)
     chance = [np.abs((lines[apart:] * lines[:-apart].conj()).sum(axis=1)).mean() for apart in _APART]
     return float(np.abs(agreed - usual).mean()), float(np.mean(chance))
-
-
-def fringes_mm2(volume: Volume, index: int, center_mm: Point) -> float:
-    """The area, in vertebra and disc, where a thin bright line runs beside a thin dark one.
-
-    Metal bends the field: signal is missing where it comes from and piles up where the bent field puts it, in fringes
-    as thin as a pixel or two. Tissues lie in front of the canal in patches and rims wider than that.
-    """
-    cut = patch(volume, index, center_mm, _FRINGE_FIELD_MM, round(_FRINGE_FIELD_MM / _FRINGE_PX_MM)).pixels
-    top = max(float(np.percentile(cut, 95)), 1e-6)
-    reach = round(_FRINGE_MM / _FRINGE_PX_MM)
-    before = len(cut) // 2 - round(_BEFORE_CANAL_MM / _FRINGE_PX_MM)
-    smooth = ndimage.gaussian_filter(cut[: before + 3 * reach], 0.6) / top
-    disk = _disk(reach)
-    bright = smooth - ndimage.grey_opening(smooth, footprint=disk)
-    dark = ndimage.grey_closing(smooth, footprint=disk) - smooth
-    beside = ndimage.binary_dilation(bright > _FRINGE_STEP, disk) & ndimage.binary_dilation(dark > _FRINGE_STEP, disk)
-    return float(beside[:before].sum()) * _FRINGE_PX_MM**2
-
-
-@cache
-def _disk(reach: int) -> NDArray[np.bool_]:
-    one = np.arange(-reach, reach + 1)
-    found: NDArray[np.bool_] = one[:, None] ** 2 + one**2 <= reach**2
-    return found
 
 
 def _seam(volume: Volume, index: int, center_mm: Point) -> float | None:

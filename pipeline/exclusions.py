@@ -16,8 +16,8 @@ ADULT_YEARS = 18
 _SERIES_TEXT = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 _STUDY_TEXT = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
 
-# Not detected, so that the reader is told once (CLINICAL.md 7). Metal that `artefacts` sees withholds its level.
-NOT_DETECTED = "Not detected: laminectomy or fusion, fracture, mass, scoliosis, level of the conus; metal only in part."
+# Not detected, so that the reader is told once (CLINICAL.md 7).
+NOT_DETECTED = "Not detected: metal artefact, laminectomy or fusion, fracture, mass, scoliosis, level of the conus."
 
 
 def series_text(header: Dataset) -> str:

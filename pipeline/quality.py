@@ -51,8 +51,8 @@ def assess(
     noise = noise_ssim(native)
     moved = fits is not None and usual is not None and fits < min(CONTINUITY_MIN, CONTINUITY_SHARE * usual)
     reason = spoiled.reason or (Reason.MOTION if moved else None)
-    if noise < noise_min and reason in {None, Reason.METAL}:
-        reason = Reason.NOISE  # which has fringes, too
+    if noise < noise_min and reason is None:
+        reason = Reason.NOISE
     flat = float(crop.std()) < 0.02
     return Quality(
         passed=reason is None and not flat,
@@ -60,7 +60,6 @@ def assess(
         continuity_ssim=_rounded(fits),
         template_ssim=None if template is None else _rounded(_ssim(crop, template)),
         restless=_rounded(spoiled.restless),
-        fringes_mm2=_rounded(spoiled.fringes_mm2),
         seam_step=_rounded(spoiled.seam_step),
         reason=Reason.LOW_QUALITY if flat else reason,
     )

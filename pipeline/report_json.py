@@ -153,7 +153,6 @@ def _finding(finding: Finding, name: str) -> Json:
             "continuity_ssim": _optional(quality.continuity_ssim),
             "template_ssim": _optional(quality.template_ssim),
             "restless": _optional(quality.restless),
-            "fringes_mm2": _optional(quality.fringes_mm2),
             "seam_step": _optional(quality.seam_step),
             "reason": _code(quality.reason),
         },

@@ -36,33 +36,3 @@ def folded(picture: Picture, keep: int) -> Picture:
     for column in range(columns):
         out[:, (column - first) % keep] += picture[:, column]
     return out
-
-
-def with_rods(picture: Picture, mm_per_px: float, places_mm: list[tuple[float, float]], reach_mm: float) -> Picture:
-    """Metal rods along the slice normal, each at (right, down) millimetres of the middle; frequency runs down.
-
-    A cylinder across B0 shifts its surroundings by the second harmonic of the angle, falling with the square of the
-    distance; ``reach_mm`` is the shift at its surface. Every small piece of signal is carried to where its frequency
-    is read, and shared by the two pixels that it falls between.
-    """
-    finer = 4  # pieces a pixel
-    rows, columns = picture.shape
-    y = (np.arange(rows * finer) / finer - rows / 2)[:, None] * mm_per_px
-    x = (np.arange(columns) - columns / 2)[None, :] * mm_per_px
-    shift = np.zeros((rows * finer, columns))
-    solid = np.zeros(shift.shape, dtype=bool)
-    for right, down in places_mm:
-        away = np.hypot(x - right, y - down)
-        solid |= away < 3.0
-        angle = np.arctan2(y - down, x - right)
-        shift += reach_mm * np.cos(2 * angle) * (3.0 / np.maximum(away, 3.0)) ** 2
-    signal = np.where(solid, 0.0, np.repeat(picture, finer, axis=0) / finer)
-    lands = np.arange(rows * finer)[:, None] / finer + shift / mm_per_px
-    out = np.zeros(picture.shape)
-    low = np.floor(lands).astype(int)
-    for row, share in ((low, 1 - (lands - low)), (low + 1, lands - low)):
-        inside = (row >= 0) & (row < rows)
-        np.add.at(
-            out, (np.where(inside, row, 0), np.broadcast_to(np.arange(columns), row.shape)), signal * share * inside
-        )
-    return out
