@@ -51,8 +51,8 @@ def assess(
     noise = noise_ssim(native)
     moved = fits is not None and usual is not None and fits < min(CONTINUITY_MIN, CONTINUITY_SHARE * usual)
     reason = spoiled.reason or (Reason.MOTION if moved else None)
-    if noise < noise_min and reason is None:
-        reason = Reason.NOISE
+    if noise < noise_min and reason is not Reason.WRAP:
+        reason = Reason.NOISE  # lines of noise look restless, too
     flat = float(crop.std()) < 0.02
     return Quality(
         passed=reason is None and not flat,
