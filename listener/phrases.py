@@ -20,7 +20,6 @@ STATES = {
     "RETRACTED": "retracted",
     "PURGED": "images purged",
 }
-KINDS = {"sr": "Structured Report", "sc": "picture (Secondary Capture)", "ko": "rejection note"}
 _EVENTS = {
     "study_opened": "First object, from {source}",
     "study_completed": "Complete: {reason}",
@@ -50,6 +49,13 @@ _EVENTS = {
     "delivery_parked": "{delivery}: set aside, {reason}",
     "delivery_waits": "{delivery}: waits, {reason}",
     "delivery_retried": "{delivery}: an operator sends it again",
+    "delivery_released": "{delivery}: an operator lets it go although it is late",
+    "delivery_not_confirmable": "{delivery}: the archive cannot be asked whether it keeps it",
+    "commitment_asked": "{delivery}: the archive was asked to confirm that it keeps it",
+    "commitment_failed": "{delivery}: the archive does not keep it, {text}",
+    "revision_retracted": "{revision} was taken back: {reason}",
+    "retraction_confirmed": "{delivery}: what it takes back is no longer listed in the archive",
+    "retraction_still_visible": "{delivery}: what it takes back is still visible in the archive, delete it by hand",
 }
 
 
@@ -59,6 +65,12 @@ def reason(code: str | None) -> str:
         return Reason(code or "").text
     except ValueError:
         return code or ""
+
+
+def doubt(code: str) -> str:
+    """The banner over doubted level names, in the words of SR and SC."""
+    first = "the lowest disc shown" if code == Reason.SACRUM_NOT_SHOWN else "the first disc above the sacrum"
+    return f"NUMBERING UNCERTAIN: {reason(code)}. S-1 is {first}."
 
 
 def why(study: Json) -> str:

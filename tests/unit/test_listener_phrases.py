@@ -28,6 +28,12 @@ def test_a_finding_is_said_as_in_the_results(scale: GradeScale) -> None:
         assert phrases.step(said) == step
 
 
+@pytest.mark.parametrize("doubt", [Reason.SACRUM_NOT_SHOWN, Reason.TRANSITIONAL, Reason.SIXTH_SEGMENT])
+def test_a_doubted_numbering_is_said_as_in_the_results(doubt: Reason) -> None:
+    """Page and SR must not disagree on which disc S-1 is (CLINICAL.md 9)."""
+    assert phrases.doubt(doubt.value) == words.doubt_words(doubt)
+
+
 def test_a_failure_is_more_than_the_name_of_an_error() -> None:
     failed = {"state": "FAILED", "reason": "bug", "reason_text": "RuntimeError"}
     assert phrases.why(failed) == "bug: RuntimeError"
