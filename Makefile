@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 # Debian keeps servers where only root's PATH looks.
-export PATH := $(PATH):/usr/sbin:/usr/lib/postgresql/15/bin
+export PATH := $(PATH):/usr/sbin:/sbin:/usr/lib/postgresql/15/bin
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -42,7 +42,7 @@ test: install lint peers tests/hydration/node_modules/.installed  ## lint, every
 	$(MAKE) wheel-test
 
 peers:
-	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract systemd-analyze node npm java; do \
+	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract mkfs.ext4 mkfs.xfs systemd-analyze node npm java; do \
 	  command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	test -z "$$missing" || { echo "not found:$$missing. On Debian: sudo .ci/peers"; exit 1; }
 
@@ -72,7 +72,7 @@ models: install  ## train the starter bundle (resumable)
 second-spine: install  ## the starter bundle's grades on anatomy it was not trained on (two minutes)
 	nice $(BIN)/python -m tests.second_spine.score --bundle models/starter
 
-quality: install  ## what quality withholds, by fault and true grade (ten minutes)
+quality: install  ## what quality withholds, by fault and true grade
 	nice $(BIN)/python -m cauda.models.quality_rates
 
 realism: install  ## how far phantom pictures are from SPIDER's (five minutes)

@@ -174,7 +174,6 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",
     Reason.MOTION: "motion. Severe stenosis not excluded",
     Reason.WRAP: "wrap-around. Severe stenosis not excluded",
-    Reason.METAL: "metal artefact. Severe stenosis not excluded",
     Reason.NOISE: "noise. Severe stenosis not excluded",
     Reason.LOW_QUALITY: "poor image quality. Severe stenosis not excluded",
     Reason.CORD_ON_SLICE: "cord/conus on this slice",

@@ -10,7 +10,7 @@ import hashlib
 import re
 import struct
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -116,7 +116,7 @@ def _date(dataset: Dataset, keyword: str) -> str | None:
     """A date as YYYYMMDD; None for none and for what is no day of the calendar."""
     value = str(dataset.get(keyword) or "").strip()
     try:
-        return datetime.strptime(value, "%Y%m%d").date().isoformat().replace("-", "")  # noqa: DTZ007  a day, nowhere
+        return date.fromisoformat(value).isoformat().replace("-", "")
     except ValueError:
         return None
 

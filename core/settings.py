@@ -108,7 +108,7 @@ class Listener(_Section):
     """How the DIMSE door works inside."""
 
     data_path: Literal["replaced", "stock"] = "replaced"  # stock: pynetdicom's own, slower, as fall-back
-    sync: Literal["portable", "one"] = "portable"  # one: faster, for ext4 with a journal alone
+    sync: Literal["portable", "one"] = "portable"  # one: faster, for ext4 with a journal and XFS alone
 
 
 class Dicomweb(_Section):

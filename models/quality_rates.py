@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydicom import Dataset
 
 from cauda.core.domain import F64, GradeScale, Level, Point, Reason
 from cauda.models.bundle import load_bundle
@@ -82,12 +83,16 @@ def _study(number: int, vendor: str, *faults: Fault) -> Study:
 
 
 def _levels(study: Study, wanted: Iterable[Level], parts: Parts) -> Iterator[tuple[int, Reason | None]]:
-    found = volumes([SourceImage(header=image, read=lambda image=image: image) for image in study.images])  # type: ignore[misc]
+    found = volumes([_source(image) for image in study.images])
     for level in wanted:
         slices = slices_at(found, study.points_mm[level], _canal(study.points_mm[level]))
         looks = grade.looks(level, slices, parts)
         withheld = not any(look.quality.passed for look in looks)
         yield study.truth[level].rsna, (looks[0].quality.reason or Reason.LOW_QUALITY) if withheld else None
+
+
+def _source(image: Dataset) -> SourceImage:
+    return SourceImage(header=image, read=lambda: image)
 
 
 def _canal(point: Point) -> F64:

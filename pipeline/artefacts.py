@@ -17,7 +17,7 @@ from scipy import fft, ndimage
 from cauda.core.domain import F32, F64, Point, Reason, Volume
 from cauda.pipeline.crop import viewing_axes
 
-RESTLESS_MAX = 0.95  # lines of noise alone measure 0.93; limits lie above what unspoiled phantoms and SPIDER measure
+RESTLESS_MAX = 0.95  # above what lines of noise, unspoiled phantoms and SPIDER measure
 SEAM_STEP_MIN = 1.25  # a field that folds is as smooth across its seam as anywhere: 1
 
 _BESIDE = 1  # slices of a block are measured in turns while the same things happen: neighbours are taken together
@@ -141,7 +141,6 @@ def seam_step(lines: F32) -> float | None:
     if lit.mean() < _LIT_SHARE:
         return None
     fine = ndimage.gaussian_filter1d(lines, 1.0, axis=1) - ndimage.gaussian_filter1d(lines, 5.0, axis=1)
-
     if np.corrcoef(fine[0][lit], fine[3][lit])[0, 1] < _ALIKE:
         return None
 

@@ -11,16 +11,10 @@ import pytest
 
 pytest.register_assert_rewrite("harness", "ledgers", "peers")
 
-from peers import Postgres, postgres  # noqa: E402  after it is registered
+from needs import absent  # noqa: E402  after peers is registered
+from peers import Postgres, postgres  # noqa: E402
 
 _NEEDED = ("storescu", "Orthanc", "redis-server", "initdb", "strace")
-
-
-def _absent(what: str) -> None:
-    """A test that cannot run fails in CI and is skipped, with the reason, elsewhere."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(what, pytrace=False)
-    pytest.skip(what)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +23,7 @@ def _requirements(request: pytest.FixtureRequest) -> None:
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/postgresql/15/bin"
         missing = [name for name in _NEEDED if shutil.which(name, path=path) is None]
         if missing:
-            _absent(f"not installed: {', '.join(missing)}; run .ci/peers")
+            absent(f"not installed: {', '.join(missing)}; run .ci/peers")
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +32,7 @@ def realdata() -> Path:
     beside = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("CAUDA_REALDATA") or beside)
     if not folder.is_dir():
-        _absent(f"no real data at {folder}; set CAUDA_REALDATA")
+        absent(f"no real data at {folder}; set CAUDA_REALDATA")
     return folder
 
 

@@ -52,7 +52,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def __init__(self, *arguments: object, archive: str, **named: object) -> None:
         self.archive = archive
-        super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        super().__init__(*arguments, **named)  # type: ignore[arg-type]  # passed on as they came
 
     def do_GET(self) -> None:
         """Serve or pass on."""
@@ -70,7 +70,7 @@ class _Handler(SimpleHTTPRequestHandler):
         wanted = {"Accept": self.headers.get("Accept", "*/*")}
         request = urllib.request.Request(self.archive + self.path, headers=wanted)  # noqa: S310 - the archive's own URL
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the same
                 self._answer(answer.status, answer.headers.get("Content-Type", ""), answer.read())
         except urllib.error.HTTPError as error:
             self._answer(error.code, "text/plain", error.read())
