@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from cauda.core import deliveries, intake, revisions
+from cauda.core import deliveries, intake, retractions, revisions
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
+from cauda.core.retractions import Why
 from cauda.core.revisions import Fingerprint
+from cauda.core.schema import DeliveryState, RevisionKind, RevisionState
+from cauda.listener.phrases import WHYS
 
-Act = Callable[[Ledger, Connection, str, str, Fingerprint], object]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What an operator said with a button, and what the node is now."""
+
+    text: str
+    choice: str
+    fingerprint: Fingerprint
+
+
+Act = Callable[[Ledger, Connection, str, Said], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +39,22 @@ class Action:
     offered: Callable[[Json], bool]
     act: Act
     asks: str = ""  # the label of the text that goes with it
+    must_say: bool = False  # nothing happens without that text
+    choices: Mapping[str, str] = field(default_factory=dict)  # what has to be chosen from, in words
 
 
-def _hold(ledger: Ledger, conn: Connection, uid: str, text: str, _fingerprint: Fingerprint) -> object:
-    return intake.hold(ledger, conn, uid, Reason.OPERATOR, text or "held by an operator")
+def _hold(ledger: Ledger, conn: Connection, uid: str, said: Said) -> object:
+    return intake.hold(ledger, conn, uid, Reason.OPERATOR, said.text or "held by an operator")
+
+
+def _has_results(found: Json) -> bool:
+    ended = {RevisionState.REPORTED, RevisionState.REJECTED}
+    return any(one["kind"] != RevisionKind.RETRACT and one["state"] in ended for one in found["revisions"])
+
+
+def _is_late(found: Json) -> bool:
+    late = (DeliveryState.PARKED, Reason.TOO_LATE)
+    return any((one["state"], one["reason"]) == late for one in found["deliveries"])
 
 
 ACTIONS: Mapping[str, Action] = {
@@ -39,7 +64,7 @@ ACTIONS: Mapping[str, Action] = {
         done="It completes within a second.",
         refused="It is not being received.",
         offered=lambda found: found["waits_for"] is not None,
-        act=lambda ledger, conn, uid, _text, _fingerprint: intake.force_complete(ledger, conn, uid),
+        act=lambda ledger, conn, uid, _said: intake.force_complete(ledger, conn, uid),
     ),
     "requeue": Action(
         label="Grade again",
@@ -47,7 +72,7 @@ ACTIONS: Mapping[str, Action] = {
         done="It will be graded again.",
         refused="It has never been complete.",
         offered=lambda found: bool(found["revisions"]),
-        act=lambda ledger, conn, uid, _text, fingerprint: revisions.requeue(ledger, conn, uid, fingerprint=fingerprint),
+        act=lambda ledger, conn, uid, said: revisions.requeue(ledger, conn, uid, fingerprint=said.fingerprint),
     ),
     "retry": Action(
         label="Send again",
@@ -55,7 +80,15 @@ ACTIONS: Mapping[str, Action] = {
         done="What was refused or waited is due now.",
         refused="Nothing was refused or waits.",
         offered=lambda found: any(one["state"] in {"due", "refused"} for one in found["deliveries"]),
-        act=lambda ledger, conn, uid, _text, _fingerprint: deliveries.retry(ledger, conn, study_uid=uid),
+        act=lambda ledger, conn, uid, _said: deliveries.retry(ledger, conn, study_uid=uid),
+    ),
+    "send-late": Action(
+        label="Send although late",
+        effect="What was set aside because it came too late is due now.",
+        done="What was set aside for being late is due now.",
+        refused="Nothing was set aside for being late.",
+        offered=_is_late,
+        act=lambda ledger, conn, uid, _said: deliveries.release(ledger, conn, study_uid=uid),
     ),
     "hold": Action(
         label="Hold",
@@ -72,15 +105,35 @@ ACTIONS: Mapping[str, Action] = {
         done="It goes on.",
         refused="It is not held.",
         offered=lambda found: found["state"] == "HELD",
-        act=lambda ledger, conn, uid, _text, _fingerprint: intake.release(ledger, conn, uid),
+        act=lambda ledger, conn, uid, _said: intake.release(ledger, conn, uid),
+    ),
+    "retract": Action(
+        label="Retract",
+        effect="Take the results back: what is unsent is cancelled, archives that have some get a rejection note.",
+        done="The results are taken back. What is still visible in an archive will stand below.",
+        refused="Nothing was made of it that could be taken back.",
+        offered=_has_results,
+        act=lambda ledger, conn, uid, said: retractions.retract(ledger, conn, uid, Why(said.choice)),
+        asks="Why, in your words (no patient data)",
+        must_say=True,
+        choices=WHYS,
     ),
 }
 
 
-def perform(ledger: Ledger, uid: str, name: str, *, text: str, user: str, fingerprint: Fingerprint) -> bool:
-    """Do it, and write down who asked; False when the study was not in a state for it."""
+def missing(action: Action, said: Said) -> str:
+    """What has to be said before it is done, in words; empty when nothing is missing."""
+    if action.choices and said.choice not in action.choices:
+        return f"Choose one of: {', '.join(action.choices.values())}."
+    return f"Say it first: {action.asks}." if action.must_say and not said.text.strip() else ""
+
+
+def perform(ledger: Ledger, uid: str, name: str, *, said: Said, user: str) -> bool:
+    """Do it, and write down who asked and why; False when the study was not in a state for it."""
+    action = ACTIONS[name]
+    why: Json = {"text": said.text} if action.must_say else {}
     with ledger.write() as conn:
-        done = bool(ACTIONS[name].act(ledger, conn, uid, text, fingerprint))
+        done = bool(action.act(ledger, conn, uid, said))
         if done:
-            record(ledger, conn, "page_action", study_uid=uid, user=user, action=ACTIONS[name].label)
+            record(ledger, conn, "page_action", study_uid=uid, user=user, action=action.label, **why)
     return done

@@ -31,7 +31,7 @@ from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
 from cauda.listener import completeness, phrases, pictures
-from cauda.listener.actions import ACTIONS, perform
+from cauda.listener.actions import ACTIONS, Said, missing, perform
 from cauda.listener.sessions import COOKIE, Session, Sessions
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -217,12 +217,11 @@ async def _act(desk: Desk, request: Request, session: Session) -> Response:
     if name not in ACTIONS:
         raise _Refusal(404, "No such action", f"The actions are {', '.join(ACTIONS)}.")
     await run_in_threadpool(_found, desk, uid)
+    said = Said(text=form.get("text", "")[:256], choice=form.get("choice", ""), fingerprint=desk.fingerprint)
+    if missing(ACTIONS[name], said):
+        raise _Refusal(400, "Nothing was done", missing(ACTIONS[name], said))
     user = session.user or "somebody at this machine"
-    done = await run_in_threadpool(
-        lambda: perform(
-            desk.ledger, uid, name, text=form.get("text", "")[:256], user=user, fingerprint=desk.fingerprint
-        )
-    )
+    done = await run_in_threadpool(lambda: perform(desk.ledger, uid, name, said=said, user=user))
     log.get("pages").info("page_action", action=name, study=uid, done=done, **_who(request, session))
     return _redirect(f"/studies/{uid}?said={'' if done else 'not-'}{name}")
 

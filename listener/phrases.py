@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cauda.core.domain import GradeScale, Json, Reason
+from cauda.core.retractions import Why
 
 STATES = {
     "RECEIVING": "being received",
@@ -20,7 +21,8 @@ STATES = {
     "RETRACTED": "retracted",
     "PURGED": "images purged",
 }
-_EVENTS = {
+WHYS = {why.value: why.replace("-", " ") for why in Why}
+EVENTS = {
     "study_opened": "First object, from {source}",
     "study_completed": "Complete: {reason}",
     "study_reopened": "More images arrived: it waits again",
@@ -29,12 +31,14 @@ _EVENTS = {
     "study_forced": "An operator said that it is complete",
     "demographics_corrected": "Patient or study attributes were corrected at the source",
     "late_images_not_graded": "Late images came after a late revision; requeue to grade them",
+    "object_unfiled": "An object that says no study was kept aside: {path}",
     "archive_listed": "The archive said what it lists of this study",
     "identity_not_checked": "The archive cannot be asked whose study this is: sent as received",
     "result_changed": "The result changed after an earlier one had been sent",
-    "page_action": "{user} asked for: {action}",
+    "page_action": "{user} asked for: {action}, {text}",
     "revision_due": "{revision} frozen: {reason}",
     "revision_claimed": "{revision}: grading began",
+    "revision_grading": "{revision}: being graded",
     "revision_requeued": "{revision} will be graded again",
     "revision_put_back": "{revision} was put back: {reason}",
     "revision_superseded": "{revision} is superseded",
@@ -56,6 +60,19 @@ _EVENTS = {
     "revision_retracted": "{revision} was taken back: {reason}",
     "retraction_confirmed": "{delivery}: what it takes back is no longer listed in the archive",
     "retraction_still_visible": "{delivery}: what it takes back is still visible in the archive, delete it by hand",
+    "delivery_again": "{delivery}: the archive does not keep it and is sent it again",
+    "delivery_not_listed": "{delivery}: accepted, but the archive does not list it",
+    "destination_away": "{destination} cannot be reached or takes nothing: {reason}",
+    "destination_back": "{destination} takes objects again",
+    "commitment_requested": "{asker} asked us to confirm that {instances} objects are kept",
+    "commitment_decided": "What was asked by {asker} is decided",
+    "commitment_told": "{asker} was told which objects are kept",
+    "commitment_given_up": "{asker} could not be told which objects are kept",
+    "peer_allow": "An operator lets {aet} call from {network}",
+    "peer_forbid": "An operator lets {aet} no longer call from {network}",
+    "peer_learn": "Who calls as {aet} from {network} is let in and remembered for a while",
+    "peer_removed": "What was said of {aet} from {network} holds no more",
+    "peer_learned": "{aet} called from {network} and is let in from now on",
 }
 
 
@@ -64,7 +81,7 @@ def reason(code: str | None) -> str:
     try:
         return Reason(code or "").text
     except ValueError:
-        return code or ""
+        return WHYS.get(code or "", code or "")
 
 
 def doubt(code: str) -> str:
@@ -108,10 +125,10 @@ def event(one: Mapping[str, Any], found: Json) -> str:
         "revision": revisions.get(one["revision_id"], "A revision"),
         "delivery": deliveries.get(one["delivery_id"], "A result"),
     }
-    form = _EVENTS.get(one["event"])
+    form = EVENTS.get(one["event"])
     if form is None:
         return f"{one['event'].replace('_', ' ')} {words['reason']}".strip().capitalize()
-    return form.format_map(_Gaps(words)).rstrip(" :,")
+    return form.format_map(_Gaps(words)).rstrip(" :,;")
 
 
 class _Gaps(dict[str, Any]):

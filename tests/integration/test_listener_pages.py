@@ -19,7 +19,7 @@ from listener_house import listener
 from peers import HOST, until
 from PIL import Image
 from pydicom import dcmread
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, select, update
 from worker_house import House, house
 
 from cauda.core import intake, passwords, schema
@@ -30,6 +30,7 @@ from cauda.worker.grade import grade_next
 pytestmark = pytest.mark.peers
 PASSWORD = "correct horse battery"
 SECRET = {"PatientName": "Zebrafink^Ottokar", "PatientID": "ZFK4711", "AccessionNumber": "ACCZFK"}
+WHY = {"choice": "wrong-level", "text": "counted wrongly"}
 QUIET = {"after_release_s": 600, "quiet_s": 600, "hard_age_s": 5400}
 
 
@@ -158,6 +159,52 @@ def test_every_button_does_what_the_command_does_and_says_who_pressed_it(at: Hou
         assert "somebody at this machine asked for: Grade again" in said(browser.get(f"/studies/{uid}"))
 
 
+def test_retract_asks_why_takes_the_results_back_and_says_so(at: House) -> None:
+    """Nothing happens without a reason of the list and one in words; both stand in the ledger."""
+    uid = reported(at, 71)
+    with pages(at) as (_, browser):
+        page = browser.get(f"/studies/{uid}")
+        form = {"token": token(page), "choice": "wrong-level"}
+        offered = re.findall(r'<option value="([^"]*)">', page.text)
+        assert set(offered) == {"", "wrong-level", "wrong-grade", "wrong-patient", "poor-images"}
+        for fields in ({}, {"text": "  "}, {"text": "counted from L6", "choice": ""}, {"text": "x", "choice": "bored"}):
+            assert browser.post(f"/studies/{uid}/retract", data=form | fields).status_code == 400
+        assert at.states("revision") == ["reported"]
+        answer = browser.post(f"/studies/{uid}/retract", data=form | {"text": "counted from <L6>"})
+        assert "The results are taken back." in said(answer)
+        assert at.rows("revision", kind="retract")[0]["retraction"] == "wrong-level"
+        assert at.rows("event", kind="page_action")[0]["detail"] == {
+            "user": "somebody at this machine", "action": "Retract", "text": "counted from <L6>",
+        }  # fmt: skip
+        page = browser.get(f"/studies/{uid}")
+        assert "Revision 1 was taken back: wrong level" in said(page)
+        assert "asked for: Retract, counted from <L6>" in said(page)
+        assert f"/studies/{uid}/retract" not in page.text, "there is nothing any more"
+        again = browser.post(f"/studies/{uid}/retract", data=form | {"text": "once more"})
+        assert "Nothing was made of it that could be taken back." in said(again)
+
+
+def test_what_was_set_aside_for_being_late_goes_when_an_operator_says_so(at: House) -> None:
+    """What a setting keeps back stays."""
+    uid = at.complete(builders.mr_study(72, **SECRET))
+    assert grade_next(at.post())
+    with at.ledger.write() as conn:
+        delivery = schema.delivery
+        conn.execute(update(delivery).values(state="parked", reason=Reason.SHADOW))
+        first = conn.execute(select(func.min(delivery.c.id))).scalar_one()
+    with pages(at) as (_, browser):
+        page = browser.get(f"/studies/{uid}")
+        assert "send-late" not in page.text
+        with at.ledger.write() as conn:
+            conn.execute(update(delivery).where(delivery.c.id == first).values(reason=Reason.TOO_LATE))
+        page = browser.get(f"/studies/{uid}")
+        assert f"/studies/{uid}/send-late" in page.text
+        answer = browser.post(f"/studies/{uid}/send-late", data={"token": token(page)})
+        assert "What was set aside for being late is due now." in said(answer)
+        assert at.states("delivery") == ["due", "parked"]
+        assert "send-late" not in answer.text
+
+
 def test_a_button_that_another_web_site_presses_does_nothing(at: House) -> None:
     """Without the token of our page, and with a token of another browser's page."""
     uid = at.file(builders.mr_study(66))
@@ -166,6 +213,7 @@ def test_a_button_that_another_web_site_presses_does_nothing(at: House) -> None:
         browser.get(f"/studies/{uid}")
         for fields in ({}, {"token": ""}, {"token": token(stranger)}):
             assert browser.post(f"/studies/{uid}/hold", data=fields).status_code == 403
+            assert browser.post(f"/studies/{uid}/retract", data=fields | WHY).status_code == 403
         assert browser.get(f"/studies/{uid}/hold").status_code in {404, 405}
         assert at.rows("study")[0]["hold"] is None
         assert browser.post(f"/studies/{uid}/hold", content=b"x" * 20_000).status_code == 413
