@@ -5,7 +5,7 @@ Every write after the claim is fenced by the attempt: a worker that was given up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import liveness, schema
+from cauda.core import liveness, schema, supersession
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.revisions import Made
-from cauda.core.schema import DeliveryState, RevisionKind, RevisionState
+from cauda.core.schema import OF_REVISION, DeliveryState, ResultKind, RevisionKind, RevisionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,11 +174,12 @@ def report(
     made: Sequence[Made],
     addressees: Sequence[Addressee],
     identity_checked: bool | None = None,
+    note: Callable[[Sequence[Made]], Made] | None = None,
 ) -> bool:
     """End a claim with results already durable in the outbox; False when the claim is no longer ours.
 
     ``identity_checked`` is what the results say of that. Unsent deliveries of the study's earlier revisions are
-    cancelled; those that were sent stand.
+    cancelled. ``note`` makes what rejects those that were sent, here, where nothing more can leave meanwhile.
     """
     with ledger.write() as conn:
         if not _end(ledger, conn, _fence(claim), claim.id, claim.study_uid, state, reason, reason_text, report_json):
@@ -188,43 +189,50 @@ def report(
         if made and claim.kind is not RevisionKind.RETRACT:
             _cancel_unsent(ledger, conn, claim.study_uid)
         for one in made:
-            key = conn.execute(
-                insert(schema.result)
-                .values(
-                    revision_id=claim.id,
-                    study_uid=claim.study_uid,
-                    kind=one.kind,
-                    sop_class_uid=one.sop_class_uid,
-                    sop_uid=one.sop_uid,
-                    series_uid=one.series_uid,
-                    path=one.path,
-                    sha256=one.sha256,
-                    made_at=ledger.now(),
-                )
-                .returning(schema.result.c.id)
-            ).scalar_one()
-            for to in addressees:
-                if one.kind == "sr" and not to.sr:
-                    continue
-                parked = Reason.RETRACTED if one.kind == "warning" else to.parked
-                conn.execute(
-                    insert(schema.delivery).values(
-                        result_id=key,
-                        study_uid=claim.study_uid,
-                        destination=to.name,
-                        state=DeliveryState.PARKED if parked else DeliveryState.DUE,
-                        reason=parked,
-                        not_before=ledger.now(),
-                        created_at=ledger.now(),
-                    )
-                )
+            _put(ledger, conn, claim, one, [to for to in addressees if to.sr or one.kind is not ResultKind.SR])
+        if made and note is not None:
+            for replaced, places in supersession.standing(conn, claim.study_uid, claim.number).items():
+                if wanted := [to for to in addressees if to.name in places]:
+                    _put(ledger, conn, claim, note(replaced), wanted)
         return True
+
+
+def _put(ledger: Ledger, conn: Connection, claim: Claim, one: Made, addressees: Sequence[Addressee]) -> None:
+    """A result, and its deliveries."""
+    key = conn.execute(
+        insert(schema.result)
+        .values(
+            revision_id=claim.id,
+            study_uid=claim.study_uid,
+            kind=one.kind,
+            sop_class_uid=one.sop_class_uid,
+            sop_uid=one.sop_uid,
+            series_uid=one.series_uid,
+            path=one.path,
+            sha256=one.sha256,
+            made_at=ledger.now(),
+        )
+        .returning(schema.result.c.id)
+    ).scalar_one()
+    for to in addressees:
+        parked = Reason.RETRACTED if one.kind is ResultKind.WARNING else to.parked
+        conn.execute(
+            insert(schema.delivery).values(
+                result_id=key,
+                study_uid=claim.study_uid,
+                destination=to.name,
+                state=DeliveryState.PARKED if parked else DeliveryState.DUE,
+                reason=parked,
+                not_before=ledger.now(),
+                created_at=ledger.now(),
+            )
+        )
 
 
 def _cancel_unsent(ledger: Ledger, conn: Connection, study_uid: str) -> None:
     table = schema.delivery
     results = select(schema.result.c.id).where(
-        schema.result.c.study_uid == study_uid, schema.result.c.kind.in_(("sr", "sc"))
+        schema.result.c.study_uid == study_uid, schema.result.c.kind.in_(OF_REVISION)
     )
     where = and_(table.c.result_id.in_(results), table.c.state.in_((DeliveryState.DUE, DeliveryState.PARKED)))
     for key in conn.execute(select(table.c.id).where(where).with_for_update()).scalars().all():

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, up
 from cauda.core import schema
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger, record
-from cauda.core.schema import DeliveryState
+from cauda.core.schema import DeliveryState, ResultKind
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"  # Storage Commitment Push Model: its class, and its well-known instance
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -32,7 +32,7 @@ class Claim:
     until: float
     study_uid: str
     destination: str
-    kind: str
+    kind: ResultKind
     sop_class_uid: str
     sop_uid: str
     series_uid: str
@@ -87,7 +87,7 @@ def claim(ledger: Ledger, *, lease_s: float, known: Sequence[str]) -> Claim | No
                 until=until,
                 study_uid=chosen.study_uid,
                 destination=chosen.destination,
-                kind=chosen.kind,
+                kind=ResultKind(chosen.kind),
                 sop_class_uid=chosen.sop_class_uid,
                 sop_uid=chosen.sop_uid,
                 series_uid=chosen.series_uid,

@@ -8,7 +8,6 @@ breaker: nothing is sent there until it is tried again, by one delivery.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,13 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or
 from sqlalchemy.exc import IntegrityError
 
 from cauda.core import liveness, schema
+from cauda.core.backoff import Backoff
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger, record
-from cauda.core.schema import DeliveryState
+from cauda.core.schema import READ, WITHDRAWING, DeliveryState, ResultKind
 
 _UNDERWAY = (DeliveryState.DUE, DeliveryState.SENT)
-_WITHDRAWING = ("ko", "warning")  # what takes results back waits for nobody's leave
+_TAKEN = (DeliveryState.ACCEPTED, DeliveryState.COMMITTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +35,11 @@ class Claim:
     study_uid: str
     destination: str
     revision_id: int
-    kind: str
+    kind: ResultKind
     sop_class_uid: str
     sop_uid: str
     path: str
     sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Waits that double, with jitter drawn from ``draw`` (0..1)."""
-
-    first_s: float
-    max_s: float
-
-    def wait_s(self, failures: int, draw: float | None = None) -> float:
-        """The wait after the n-th failure in a row (n from 1): between half and the whole of the doubled time."""
-        whole = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return whole * (0.5 + 0.5 * (random.random() if draw is None else draw))  # noqa: S311  jitter, no secret
 
 
 def _claimable(now: ColumnElement[float], dead: Sequence[str], known: Sequence[str]) -> ColumnElement[bool]:
@@ -75,9 +62,19 @@ def _claimable(now: ColumnElement[float], dead: Sequence[str], known: Sequence[s
         probe.c.worker.not_in(dead),
     )
     lost = or_(table.c.lease_until < now, table.c.worker.in_(dead))
+    page, shown = table.alias(), schema.result.alias()
+    replaced = exists().where(
+        page.c.study_uid == table.c.study_uid,
+        page.c.destination == table.c.destination,
+        page.c.state.in_(_TAKEN),
+        page.c.result_id == shown.c.id,
+        shown.c.revision_id == schema.result.c.revision_id,
+        shown.c.kind == ResultKind.SC,
+    )
     return and_(
         table.c.destination.in_(known),
-        or_(schema.study.c.hold.is_(None), schema.result.c.kind.in_(_WITHDRAWING)),
+        or_(schema.result.c.kind != ResultKind.REPLACES, replaced),  # nothing is hidden before the new page is there
+        or_(schema.study.c.hold.is_(None), schema.result.c.kind.in_(WITHDRAWING)),
         or_(
             and_(table.c.state == DeliveryState.DUE, table.c.not_before <= now),
             and_(table.c.state == DeliveryState.SENT, lost),
@@ -163,7 +160,7 @@ def claim(
                 study_uid=chosen.study_uid,
                 destination=chosen.destination,
                 revision_id=chosen.revision_id,
-                kind=chosen.kind,
+                kind=ResultKind(chosen.kind),
                 sop_class_uid=chosen.sop_class_uid,
                 sop_uid=chosen.sop_uid,
                 path=chosen.path,
@@ -178,7 +175,7 @@ def _park_late(ledger: Ledger, known: Sequence[str], within_s: float) -> None:
         table.c.created_at < ledger.now() - within_s,
         table.c.released_at.is_(None),
         table.c.destination.in_(known),
-        schema.result.c.kind.not_in(_WITHDRAWING),
+        schema.result.c.kind.in_(READ),
     )
     query = select(table.c.id, table.c.study_uid).select_from(table.join(schema.result)).where(late)
     with ledger.read() as conn:
@@ -205,7 +202,7 @@ def renew(ledger: Ledger, claim: Claim, *, lease_s: float) -> bool:
         held = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
         where = update(schema.delivery).where(_fence(claim))
         ours = bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount)
-        return ours and (held is None or claim.kind in _WITHDRAWING)
+        return ours and (held is None or claim.kind in WITHDRAWING)
 
 
 def accepted(ledger: Ledger, claim: Claim, *, words: str = "", confirm_in_s: float | None = None) -> bool:
@@ -227,13 +224,10 @@ def refused(ledger: Ledger, claim: Claim, reason: Reason, words: str) -> bool:
     """The archive will never take it as it is; ends the delivery, in the archive's own words."""
     with ledger.write() as conn:
         _answered(ledger, conn, claim.destination)
-        return _finish(ledger, conn, claim, DeliveryState.REFUSED, reason, words)
-
-
-def parked(ledger: Ledger, claim: Claim, reason: Reason, words: str = "") -> bool:
-    """Set aside until an operator decides."""
-    with ledger.write() as conn:
-        return _finish(ledger, conn, claim, DeliveryState.PARKED, reason, words)
+        # an archive need not take the note that rejects what was replaced (CLINICAL.md 23)
+        no_fault = claim.kind is ResultKind.REPLACES and reason is Reason.DESTINATION_REFUSED
+        state = DeliveryState.CANCELLED if no_fault else DeliveryState.REFUSED
+        return _finish(ledger, conn, claim, state, reason, words)
 
 
 def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff, *, answered: bool = True) -> bool:

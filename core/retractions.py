@@ -16,7 +16,7 @@ from cauda.core import commitments, deliveries, schema
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.revisions import Made
-from cauda.core.schema import DeliveryState, RevisionKind, RevisionState
+from cauda.core.schema import OF_REVISION, READ, DeliveryState, ResultKind, RevisionKind, RevisionState
 
 STILL_VISIBLE = "still visible in PACS, delete by hand"
 
@@ -75,7 +75,7 @@ def retract(ledger: Ledger, conn: Connection, study_uid: str, why: Why) -> Retra
 def _cancel(ledger: Ledger, conn: Connection, study_uid: str) -> int:
     """End what is under way; the lease of one that may have left stays, as the mark of that."""
     table, result = schema.delivery, schema.result
-    where = and_(table.c.study_uid == study_uid, table.c.state.in_(_UNSENT), result.c.kind.in_(("sr", "sc")))
+    where = and_(table.c.study_uid == study_uid, table.c.state.in_(_UNSENT), result.c.kind.in_(OF_REVISION))
     keys = conn.execute(select(table.c.id).select_from(table.join(result)).where(where)).scalars().all()
     for key in keys:
         conn.execute(
@@ -126,18 +126,14 @@ def sent(conn: Connection, study_uid: str) -> Standing | None:
         .where(
             table.c.study_uid == study_uid,
             revision.c.state == RevisionState.RETRACTED,
-            result.c.kind.in_(("sr", "sc")),
+            result.c.kind.in_(READ),
             left,
         )
         .order_by(result.c.id, table.c.id)
     ).all()
     if not rows:
         return None
-    made = {
-        row.sop_uid: Made(kind=row.kind, sop_class_uid=row.sop_class_uid, sop_uid=row.sop_uid,
-                          series_uid=row.series_uid, path=row.path, sha256=row.sha256)
-        for row in rows
-    }  # fmt: skip
+    made = {row.sop_uid: Made.of(row) for row in rows}
     return Standing(
         made=tuple(made.values()),
         report=rows[-1].report,
@@ -197,7 +193,7 @@ def _warning(ledger: Ledger, conn: Connection, claim: commitments.Claim | delive
     table, result = schema.delivery, schema.result
     note = select(result.c.revision_id).where(result.c.sop_uid == claim.sop_uid)
     page: ColumnElement[bool] = table.c.result_id.in_(
-        select(result.c.id).where(result.c.kind == "warning", result.c.revision_id.in_(note))
+        select(result.c.id).where(result.c.kind == ResultKind.WARNING, result.c.revision_id.in_(note))
     )
     conn.execute(
         update(table)

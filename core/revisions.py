@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
-from cauda.core.schema import DeliveryState, RevisionKind, RevisionState, StudyState
+from cauda.core.schema import READ, DeliveryState, ResultKind, RevisionKind, RevisionState, StudyState
 
 _OPEN = (RevisionState.DUE, RevisionState.GRADING)
 
@@ -41,12 +42,18 @@ class Input:
 class Made:
     """A result as it lies in the outbox."""
 
-    kind: str  # sr | sc | ko | warning
+    kind: ResultKind
     sop_class_uid: str
     sop_uid: str
     series_uid: str
     path: str
     sha256: str
+
+    @classmethod
+    def of(cls, row: Any) -> Made:
+        """A row of `schema.result`."""
+        return cls(kind=ResultKind(row.kind), sop_class_uid=row.sop_class_uid, sop_uid=row.sop_uid,
+                   series_uid=row.series_uid, path=row.path, sha256=row.sha256)  # fmt: skip
 
 
 def freeze(
@@ -207,14 +214,11 @@ def previous(
     ).first()
     if row is None:
         return None
+    result = schema.result
     made = conn.execute(
-        select(schema.result).where(schema.result.c.revision_id == row.id).order_by(schema.result.c.id)
+        select(result).where(result.c.revision_id == row.id, result.c.kind.in_(READ)).order_by(result.c.id)
     ).all()
-    return row.report, [
-        Made(kind=m.kind, sop_class_uid=m.sop_class_uid, sop_uid=m.sop_uid, series_uid=m.series_uid, path=m.path,
-             sha256=m.sha256)
-        for m in made
-    ]  # fmt: skip
+    return row.report, [Made.of(one) for one in made]
 
 
 def result_series(conn: Connection, study_uid: str) -> list[str]:

@@ -62,6 +62,21 @@ class RevisionKind(StrEnum):
     RETRACT = "retract"
 
 
+class ResultKind(StrEnum):
+    """What an object that we made is, in the order of its delivery."""
+
+    SR = "sr"
+    SC = "sc"
+    REPLACES = "replaces"  # a note that rejects what its revision replaces
+    KO = "ko"  # a note that takes back, at an operator's word
+    WARNING = "warning"  # a page, where what was taken back stays visible
+
+
+READ = (ResultKind.SR, ResultKind.SC)  # what readers see
+OF_REVISION = (*READ, ResultKind.REPLACES)  # what goes out of date with its revision
+WITHDRAWING = (ResultKind.KO, ResultKind.WARNING)  # what takes results back: it waits for nobody's leave
+
+
 class DeliveryState(StrEnum):
     """An object on its way to one destination: due -> sent(attempt, lease) -> accepted -> committed, or an end.
 
@@ -232,7 +247,7 @@ result = Table(
     Column("id", _Id, primary_key=True),
     Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
     Column("study_uid", String(64), nullable=False),
-    Column("kind", String(8), nullable=False),  # sr | sc | ko | warning
+    Column("kind", String(8), nullable=False),  # ResultKind
     Column("sop_class_uid", String(64), nullable=False),
     Column("sop_uid", String(64), nullable=False, unique=True),
     Column("series_uid", String(64), nullable=False),

@@ -28,6 +28,7 @@ from cauda.core.domain import Json
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
+from cauda.core.schema import ResultKind
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
 from cauda.listener import completeness, phrases, pictures
@@ -184,7 +185,7 @@ def _found(desk: Desk, uid: str) -> Json:
         result = schema.result.c
         made = conn.execute(
             select(result.revision_id, result.sop_uid)
-            .where(result.study_uid == uid, result.kind == "sc")
+            .where(result.study_uid == uid, result.kind == ResultKind.SC)
             .order_by(result.id)
         ).all()
     for revision in found["revisions"]:
@@ -202,7 +203,7 @@ async def _picture(desk: Desk, request: Request, session: Session) -> Response:
 
 def _drawn(desk: Desk, uid: str, sop_uid: str) -> bytes:
     result = schema.result.c
-    where = select(result.path).where(result.study_uid == uid, result.sop_uid == sop_uid, result.kind == "sc")
+    where = select(result.path).where(result.study_uid == uid, result.sop_uid == sop_uid, result.kind == ResultKind.SC)
     with desk.ledger.read() as conn:
         path = conn.execute(where).scalar_one_or_none()
     if path is None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select, update
 
 from cauda.core import claims, deliveries, intake, revisions, schema
+from cauda.core.backoff import Backoff
 from cauda.core.claims import Addressee
-from cauda.core.deliveries import Backoff
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, fixed_clock, open_ledger
 from cauda.core.revisions import Fingerprint, Made
-from cauda.core.schema import RevisionState
+from cauda.core.schema import ResultKind, RevisionState
 
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c0", code_version="0")
 PACS = Addressee(name="dimse://PACS@pacs:104")
@@ -101,16 +101,16 @@ class House:
 
     def report(
         self, claim: claims.Claim, addressees: Sequence[Addressee] = (PACS,), kinds: Sequence[str] = ("sr", "sc"),
-        state: RevisionState = RevisionState.REPORTED,
+        state: RevisionState = RevisionState.REPORTED, note: Callable[[Sequence[Made]], Made] | None = None,
     ) -> bool:  # fmt: skip
         """End a claim with results."""
         made = [
-            Made(kind=kind, sop_class_uid="1.2", sop_uid=f"2.25.{claim.id}.{i}", series_uid="2.25.1",
+            Made(kind=ResultKind(kind), sop_class_uid="1.2", sop_uid=f"2.25.{claim.id}.{i}", series_uid="2.25.1",
                  path=f"outbox/{claim.study_uid}/{claim.id}.{i}.dcm", sha256=sha(f"{claim.id}{kind}"))
             for i, kind in enumerate(kinds)
         ]  # fmt: skip
         return claims.report(self.ledger, claim, state=state, reason=None, reason_text="", report_json={"schema": 1},
-                                made=made, addressees=addressees)  # fmt: skip
+                                made=made, addressees=addressees, note=note)  # fmt: skip
 
     def reported(self, study: str = "1.1", addressees: Sequence[Addressee] = (PACS,)) -> None:
         """A study whose results wait to be delivered."""

@@ -17,6 +17,7 @@ from pydicom import dcmread
 from cauda.core import commitments, log, retractions, stack, uids
 from cauda.core.commitments import Claim, Report
 from cauda.core.errors import Rejected, Unavailable
+from cauda.core.schema import ResultKind
 from cauda.core.settings import Destination
 from cauda.worker import folder
 from cauda.worker.archive import holds, open_archive
@@ -42,7 +43,7 @@ def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
     """Ask, and return what writes the answer into the ledger."""
     delay_s = post.settings.delivery.confirm_after_s
     try:
-        if claim.kind == "ko":
+        if claim.kind is ResultKind.KO:
             return _hidden(post, claim, to)
         if to.commitment and not claim.asked:
             return _commit(post, claim, to)

@@ -19,7 +19,7 @@ from cauda.core import deliveries, doorbell, intake, ledger, log, retractions, r
 from cauda.core.deliveries import Claim
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.schema import RevisionKind
+from cauda.core.schema import READ, WITHDRAWING, ResultKind, RevisionKind
 from cauda.core.settings import Destination
 from cauda.worker import folder, identity
 from cauda.worker.archive import open_archive
@@ -71,7 +71,7 @@ def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
         )
     except Rejected as error:
         logger.error("delivery_refused", reason=error.reason)
-        end = retractions.refused if claim.kind == "ko" else deliveries.refused
+        end = retractions.refused if claim.kind is ResultKind.KO else deliveries.refused
         return partial(end, post.ledger, claim, error.reason, error.message)
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this delivery, and an operator retries it
         where = stack.of(error)
@@ -122,7 +122,7 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
             return
         case Verdict.UNKNOWN:
             _unchecked(post, claim, to)
-        case Verdict.ABSENT | Verdict.OTHER if claim.kind in {"ko", "warning"}:  # what was sent is not there any more
+        case Verdict.ABSENT | Verdict.OTHER if claim.kind in WITHDRAWING:  # what was sent is not there any more
             raise Rejected(Reason.IDENTITY_MISMATCH, "the archive has no such study of this patient")
         case Verdict.ABSENT:
             raise Unavailable(Reason.STUDY_ABSENT, "the archive does not have the study yet")
@@ -139,7 +139,7 @@ def _unchecked(post: Post, claim: Claim, to: Destination) -> None:
     with post.ledger.write() as conn:
         table = schema.revision
         checked = conn.execute(select(table.c.identity_checked).where(table.c.id == claim.revision_id)).scalar_one()
-        unsaid = bool(checked) and claim.kind not in {"ko", "warning"}
+        unsaid = bool(checked) and claim.kind in READ  # a note says nothing of it
         if unsaid and not revisions.coming(conn, claim.study_uid):
             reason = "the archive cannot be asked whose study it is"
             revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,

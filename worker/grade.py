@@ -85,6 +85,7 @@ def _report(post: Post, claim: Claim, graded: Graded) -> bool:
         report_json=graded.report,
         made=graded.made,
         identity_checked=graded.identity_checked,
+        note=graded.note,
         addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom)
         if graded.to is None
         else [Addressee(name=name) for name in graded.to],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cauda.core.deliveries import Backoff
+from cauda.core.backoff import Backoff
 from cauda.core.doorbell import Doorbell
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -18,6 +18,7 @@ from cauda.core import uids
 from cauda.core.claims import Claim
 from cauda.core.domain import Level, Report, Status
 from cauda.core.revisions import Made
+from cauda.core.schema import ResultKind
 from cauda.pipeline import words
 from cauda.pipeline.exclusions import study_text
 from cauda.pipeline.frames import number, text
@@ -51,7 +52,7 @@ class Origin:
 class Result:
     """An object, not yet in the outbox."""
 
-    kind: str  # sr | sc
+    kind: ResultKind
     dataset: Dataset
 
     def encoded(self) -> bytes:
@@ -72,12 +73,13 @@ def result_context(
     Claim, bundle and carried attributes alike give the same UIDs.
     """
     digest = report.bundle.digest if report.bundle else "none"
-    taken = {number(source, "SeriesNumber") for source in sources}
-    sr_number, sc_number = _free(taken)
+    free = _free({number(source, "SeriesNumber") for source in sources})
+    sr_number, sc_number, note_number = next(free), next(free), next(free)
     nowhere = ObjectIds(sop_instance_uid="", series_instance_uid="", series_number=0)
     context = ResultContext(
         sr=nowhere,
         sc=nowhere,
+        note_series_number=note_number,
         at=datetime.fromtimestamp(claim.frozen_at, UTC),
         device_uid=uids.derived("device", origin.code_version, digest),
         code_version=origin.code_version,
@@ -94,12 +96,12 @@ def result_context(
     probe = new_instance(Comprehensive3DSRStorage, "SR", nowhere, report.study_instance_uid, sources, context)
     attributes = carried(probe)
     same = (claim.study_uid, str(claim.number), digest, attributes, str(origin.identity_checked))
-    sr = _ids("sr", origin.sr_class, same, sr_number)
-    sc = _ids("sc", SecondaryCaptureImageStorage, same, sc_number)
+    sr = _ids(ResultKind.SR, origin.sr_class, same, sr_number)
+    sc = _ids(ResultKind.SC, SecondaryCaptureImageStorage, same, sc_number)
     return replace(context, sr=sr, sc=sc), attributes
 
 
-def _ids(kind: str, sop_class: str, same: tuple[str, ...], series_number: int) -> ObjectIds:
+def _ids(kind: ResultKind, sop_class: str, same: tuple[str, ...], series_number: int) -> ObjectIds:
     return ObjectIds(
         sop_instance_uid=uids.derived("instance", kind, sop_class, *same),
         series_instance_uid=uids.derived("series", kind, sop_class, *same),
@@ -107,9 +109,8 @@ def _ids(kind: str, sop_class: str, same: tuple[str, ...], series_number: int) -
     )
 
 
-def _free(taken: set[float | None]) -> tuple[int, int]:
-    free = (one for one in range(FIRST_SERIES_NUMBER, 1 << 20) if one not in taken)
-    return next(free), next(free)
+def _free(taken: set[float | None]) -> Iterator[int]:
+    return (one for one in range(FIRST_SERIES_NUMBER, 1 << 20) if one not in taken)
 
 
 def _identity(stated: Mapping[str, str]) -> dict[str, object]:
@@ -124,11 +125,12 @@ def _identity(stated: Mapping[str, str]) -> dict[str, object]:
 
 def with_previous(context: ResultContext, replaced: Sequence[Made], change: str) -> ResultContext:
     """The same, replacing earlier results for the stated change."""
-    references = tuple(
-        Reference(sop_class_uid=one.sop_class_uid, sop_instance_uid=one.sop_uid, series_instance_uid=one.series_uid)
-        for one in replaced
-    )
-    return replace(context, previous=references, change_text=change)
+    return replace(context, previous=tuple(map(reference, replaced)), change_text=change)
+
+
+def reference(one: Made) -> Reference:
+    """How later objects of the study name a result."""
+    return Reference(sop_class_uid=one.sop_class_uid, sop_instance_uid=one.sop_uid, series_instance_uid=one.series_uid)
 
 
 def carried(dataset: Dataset) -> str:
@@ -164,11 +166,11 @@ def make(
     """The objects of a report, in the order of their delivery; a rejected study has a ``notice`` or nothing."""
     if report.status is Status.REPORTED:
         return [
-            Result(kind="sr", dataset=structured_report(report, sources, context, sr_class)),
-            Result(kind="sc", dataset=secondary_capture(report, pictures, sources, context)),
+            Result(kind=ResultKind.SR, dataset=structured_report(report, sources, context, sr_class)),
+            Result(kind=ResultKind.SC, dataset=secondary_capture(report, pictures, sources, context)),
         ]
     if notice:
-        return [Result(kind="sc", dataset=not_analysed(report, sources, context))]
+        return [Result(kind=ResultKind.SC, dataset=not_analysed(report, sources, context))]
     return []
 
 

@@ -13,15 +13,16 @@ from cauda.core.domain import Level, Reason
 from cauda.core.errors import Unavailable
 from cauda.core.retractions import Why
 from cauda.core.revisions import Made
-from cauda.core.schema import RevisionState
+from cauda.core.schema import ResultKind, RevisionState
 from cauda.pipeline.report_json import from_json
-from cauda.pipeline.results.context import ObjectIds, Reference
+from cauda.pipeline.results.context import ObjectIds
 from cauda.pipeline.results.retraction import RetractionReason, retraction
 from cauda.pipeline.results.secondary_capture import retracted
 from cauda.worker import results
+from cauda.worker.outbox import put
 from cauda.worker.post import Post
 from cauda.worker.results import Origin, Result
-from cauda.worker.revision import Graded, put
+from cauda.worker.revision import Graded
 
 _REASONS = {
     Why.WRONG_LEVEL: RetractionReason.WRONG_RESULT,
@@ -51,17 +52,14 @@ def take_back(post: Post, claim: Claim) -> Graded:
     context, _ = results.result_context(claim, report, sources, origin)
     context = replace(context, identity={"StudyInstanceUID": sources[-1].StudyInstanceUID})
     ids = ObjectIds(
-        sop_instance_uid=uids.derived("instance", "ko", claim.study_uid, str(claim.number)),
-        series_instance_uid=uids.derived("series", "ko", claim.study_uid, str(claim.number)),
+        sop_instance_uid=uids.derived("instance", ResultKind.KO, claim.study_uid, str(claim.number)),
+        series_instance_uid=uids.derived("series", ResultKind.KO, claim.study_uid, str(claim.number)),
         series_number=context.sr.series_number,
     )
-    rejected = [
-        Reference(sop_class_uid=one.sop_class_uid, sop_instance_uid=one.sop_uid, series_instance_uid=one.series_uid)
-        for one in standing.made
-    ]
+    rejected = [results.reference(one) for one in standing.made]
     note = retraction(report, rejected, reason, ids, sources[-1:], context)
     page = retracted(report, sources[-1:], context, reason.text)
-    made = (Result(kind="ko", dataset=note), Result(kind="warning", dataset=page))
+    made = (Result(kind=ResultKind.KO, dataset=note), Result(kind=ResultKind.WARNING, dataset=page))
     return Graded(
         state=RevisionState.RETRACTED,
         reason=None,

@@ -11,7 +11,7 @@ from time import perf_counter
 from pydicom import dcmread
 from sqlalchemy import Connection
 
-from cauda.core import revisions, spool, uids
+from cauda.core import revisions, uids
 from cauda.core.claims import Claim
 from cauda.core.domain import Json, Level, Reason, Report, Status
 from cauda.core.revisions import Made
@@ -20,6 +20,7 @@ from cauda.pipeline import words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.report_json import from_json, to_json
+from cauda.pipeline.results.retraction import RetractionReason
 from cauda.pipeline.results.structured_report import SR_CLASSES
 from cauda.pipeline.source import SourceImage
 from cauda.worker import results
@@ -28,7 +29,9 @@ from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.changes import change_text, changes
 from cauda.worker.dimse import Abilities
 from cauda.worker.images import headers, source_images
+from cauda.worker.outbox import put
 from cauda.worker.post import Post
+from cauda.worker.replace import rejecting
 
 
 class LostClaim(Exception):
@@ -49,6 +52,7 @@ class Graded:
     phantom: bool = False
     identity_checked: bool | None = None  # what the results say of that
     to: tuple[str, ...] | None = None  # only these destinations, whatever the settings say of others
+    note: Callable[[Sequence[Made]], Made] | None = None  # makes what rejects the results that this replaces
 
 
 def outcome(claim: Claim, report: Report) -> Graded:
@@ -99,6 +103,9 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     going_on()
     made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class)
     stored = tuple(put(post, claim, one) for one in made)
+    note = None
+    if replaced := published or before:  # what was only made may leave before these are written down
+        note = rejecting(post, claim, report, sources, context, _why(post, replaced, report, carried))
     return replace(
         ended,
         made=stored,
@@ -106,6 +113,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         research=results.is_research(report),
         phantom=phantom,
         identity_checked=origin.identity_checked if stored else None,
+        note=note,
     )
 
 
@@ -135,6 +143,14 @@ def _differences(post: Post, before: _Before, report: Report, carried: str) -> l
     if before.carried(post) not in {None, carried}:
         said.append("patient or study attributes corrected")
     return said
+
+
+def _why(post: Post, before: _Before, report: Report, carried: str) -> RetractionReason:
+    """Why the earlier results are rejected; where findings and attributes changed, the findings are the graver."""
+    if changes(before.report, report):
+        return RetractionReason.OTHER_FINDINGS
+    said = _differences(post, before, report, carried)
+    return RetractionReason.OTHER_ATTRIBUTES if said else RetractionReason.OTHER_STATEMENT
 
 
 def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _Before | None) -> Analysis:
@@ -171,17 +187,3 @@ def sr_class(archives: Sequence[Abilities | None]) -> str:
     """The best SR class that every archive takes which takes any (CLINICAL.md 27); the best of all when none does."""
     taking = [one.sop_classes for one in archives if one is not None and one.sop_classes]
     return next((str(name) for name in SR_CLASSES if all(name in taken for taken in taking)), str(SR_CLASSES[0]))
-
-
-def put(post: Post, claim: Claim, one: results.Result) -> Made:
-    """Store a result in the outbox."""
-    sop_uid = str(one.dataset.SOPInstanceUID)
-    path, digest = spool.put_result(post.spool, claim.study_uid, sop_uid, one.encoded())
-    return Made(
-        kind=one.kind,
-        sop_class_uid=str(one.dataset.SOPClassUID),
-        sop_uid=sop_uid,
-        series_uid=str(one.dataset.SeriesInstanceUID),
-        path=post.spool.relative(path),
-        sha256=digest,
-    )

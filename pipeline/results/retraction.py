@@ -1,4 +1,4 @@
-"""Taking a result back: a Key Object Selection that rejects it (IHE RAD IOCM, PS3.16 TID 2010)."""
+"""Taking a result back or replacing it: a Key Object Selection that rejects it (IHE RAD IOCM, PS3.16 TID 2010)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ from cauda.pipeline.results.content import (
 from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
 from cauda.pipeline.results.instance import new_instance, referenced_study
 
+_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
+_WORKLIST = Code("113038", "DCM", "Incorrect Modality Worklist Entry")
+_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+
 
 class RetractionReason(StrEnum):
-    """Why a result is taken back, as the operator says it (CLINICAL.md 31)."""
+    """Why a result is taken back, as the operator says it (CLINICAL.md 31), or why a revision replaces it (23)."""
 
     WRONG_RESULT = "wrong_result"
     WRONG_PATIENT = "wrong_patient"
     POOR_IMAGES = "poor_images"
+    OTHER_FINDINGS = "other_findings"
+    OTHER_ATTRIBUTES = "other_attributes"
+    OTHER_STATEMENT = "other_statement"
 
     @property
     def text(self) -> str:
@@ -44,15 +51,12 @@ class RetractionReason(StrEnum):
 
 
 _REASONS = {
-    RetractionReason.WRONG_RESULT: (
-        Code("113037", "DCM", "Rejected for Patient Safety Reasons"),
-        "wrong level or grade",
-    ),
-    RetractionReason.WRONG_PATIENT: (
-        Code("113038", "DCM", "Incorrect Modality Worklist Entry"),
-        "wrong patient or order",
-    ),
-    RetractionReason.POOR_IMAGES: (Code("113001", "DCM", "Rejected for Quality Reasons"), "poor images"),
+    RetractionReason.WRONG_RESULT: (_SAFETY, "wrong level or grade"),
+    RetractionReason.WRONG_PATIENT: (_WORKLIST, "wrong patient or order"),
+    RetractionReason.POOR_IMAGES: (_QUALITY, "poor images"),
+    RetractionReason.OTHER_FINDINGS: (_SAFETY, "replaced, a level or grade changed"),
+    RetractionReason.OTHER_ATTRIBUTES: (_WORKLIST, "replaced, patient or study attributes were corrected"),
+    RetractionReason.OTHER_STATEMENT: (_QUALITY, "replaced, findings unchanged"),
 }
 
 

@@ -38,7 +38,7 @@ from cauda.core import claims, deliveries, headers, intake, ledger, listings, pr
 from cauda.core.claims import Addressee
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint, Made
-from cauda.core.schema import RevisionState
+from cauda.core.schema import READ, RevisionState
 from cauda.core.settings import Completeness
 from cauda.listener import completeness, filer
 
@@ -132,7 +132,7 @@ def _deliver(node: Node, revision_id: int | None) -> None:
         raise SystemExit("another revision was due")
     made = [
         Made(kind=kind, sop_class_uid="1.2", sop_uid=node.uid(), series_uid=node.uid(), path="outbox/x", sha256="0")
-        for kind in ("sr", "sc")
+        for kind in READ
     ]
     findings = [{"level": level, "condition": "canal", "grade": "Moderate"} for level in ("L3/L4", "L4/L5", "L5/S1")]
     document = {"schema": 1, "findings": findings}

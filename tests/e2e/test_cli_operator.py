@@ -16,7 +16,7 @@ from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
 from cauda.core.revisions import Fingerprint, Made
-from cauda.core.schema import RevisionState
+from cauda.core.schema import ResultKind, RevisionState
 
 RECEIVING, REFUSED, FAILED = "1.2.1", "1.2.2", "1.2.3"
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c", code_version="0")
@@ -38,7 +38,9 @@ def data(tmp_path: Path) -> Path:
         if claim.study_uid == FAILED:
             claims.fail(opened, claim, Reason.BUG, "  deploy/x.py:1 in f: 1/0\nZeroDivisionError")
             continue
-        made = Made(kind="sc", sop_class_uid="1.2", sop_uid="1.2.9", series_uid="1.3", path="outbox/x", sha256="0")
+        made = Made(
+            kind=ResultKind.SC, sop_class_uid="1.2", sop_uid="1.2.9", series_uid="1.3", path="outbox/x", sha256="0"
+        )
         findings = [{"level": "L4/L5", "condition": "canal", "grade": "Severe", "abstained": None, "possible": []}]
         claims.report(opened, claim, state=RevisionState.REPORTED, reason=None, reason_text="", made=[made],
                          report_json={"findings": findings}, addressees=[Addressee(name="pacs")])  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from ledgers import BACKOFF, LEASE_S, PACS, House
 
 from cauda.core import deliveries, schema
+from cauda.core.backoff import Backoff
 from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.schema import DeliveryState
@@ -100,7 +101,6 @@ def test_a_deliverer_whose_lease_ran_out_changes_nothing(house: House) -> None:
     assert (new.id, new.attempt) == (old.id, old.attempt + 1)
     assert not deliveries.accepted(house.ledger, old)
     assert not deliveries.refused(house.ledger, old, Reason.DESTINATION_REFUSED, "")
-    assert not deliveries.parked(house.ledger, old, Reason.TOO_LATE)
     assert not deliveries.wait(house.ledger, old, Reason.STUDY_ABSENT, "", BACKOFF)
     assert not deliveries.renew(house.ledger, old, lease_s=LEASE_S)
     assert deliveries.accepted(house.ledger, new)
@@ -131,7 +131,7 @@ def test_two_days_away_cost_few_attempts_and_lose_nothing(house: House) -> None:
         house.reported(f"1.{n}")
     end = house.time.now + 2 * 86400
     tries = 0
-    slow = deliveries.Backoff(first_s=15, max_s=900)
+    slow = Backoff(first_s=15, max_s=900)
     while house.time.now < end:
         claim = house.take()
         if claim is None:

@@ -167,7 +167,7 @@ def test_a_correction_is_reissued_with_new_uids_and_what_it_replaces(at: House) 
     replaced = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert replaced.ReferencedSOPInstanceUID == first["sop_uid"]
     assert b"replaces revision 1: patient or study attributes corrected" in (at.data / second["path"]).read_bytes()
-    assert at.states("delivery") == ["accepted", "accepted", "due", "due"]
+    assert at.states("delivery") == ["accepted", "accepted", "due", "due", "due"]  # a note last
     assert [row["detail"] for row in at.rows("event", kind="result_changed")] == [{"replaces": 1}]
 
 

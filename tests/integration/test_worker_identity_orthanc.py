@@ -146,7 +146,7 @@ def test_patients_merged_between_sr_and_sc_stay_one(tmp_path: Path, demographics
             assert hold_of(at) == Reason.IDENTITY_MISMATCH
             assert held(server) == [("SURVIVOR", study_uid(), "ACC1", 3)]
         else:
-            assert held(server) == [("SURVIVOR", study_uid(), "ACC1", 5)], "the first SR, and both of the revision"
+            assert held(server) == [("SURVIVOR", study_uid(), "ACC1", 6)], "the first SR, its rejection, the revision"
             change(server, study_uid(), PatientID="LAST")
             at.freeze(study_uid(), RevisionKind.GRADE, "late images")
             go_on(at)

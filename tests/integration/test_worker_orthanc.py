@@ -12,6 +12,7 @@ from peers import Orthanc, orthanc, storescp
 from worker_house import House, house
 
 from cauda.core import deliveries
+from cauda.core.backoff import Backoff
 from cauda.core.domain import Reason
 from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
@@ -142,6 +143,6 @@ def test_a_deliverer_that_lost_its_lease_does_not_overwrite_the_next_ones_answer
         assert stale
         at.clock[0] += 61
         deliver_all(at)
-        backoff = deliveries.Backoff(first_s=1, max_s=1)
+        backoff = Backoff(first_s=1, max_s=1)
         assert not deliveries.away(at.ledger, stale, Reason.DESTINATION_DOWN, "late", backoff)
         assert at.states("delivery") == ["accepted", "accepted"]
