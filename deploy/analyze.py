@@ -21,7 +21,7 @@ from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason, Report, Status
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.revisions import Fingerprint
-from cauda.core.schema import RevisionKind
+from cauda.core.schema import ResultKind, RevisionKind
 from cauda.core.settings import Settings
 from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
@@ -121,17 +121,17 @@ def write(out: Path, folder: Folder, analysis: Analysis, settings: Settings, fin
     files = [out / REPORT]
     files[0].write_text(json.dumps(report_json.to_json(analysis.report, 1), indent=2) + "\n")
     for kind, content in _objects(folder, analysis, settings, fingerprint):
-        path = out / {"sr": SR, "sc": SC}[kind]
+        path = out / {ResultKind.SR: SR, ResultKind.SC: SC}[kind]
         path.write_bytes(content)
         files.append(path)
-        if kind == "sc":
+        if kind is ResultKind.SC:
             files.append(picture(path, out / PNG))
     return files
 
 
 def _objects(
     folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint
-) -> list[tuple[str, bytes]]:
+) -> list[tuple[ResultKind, bytes]]:
     if analysis.report.status is Status.HELD:
         return []
     # Read again: text is copied byte for byte from headers whose values nobody has decoded.
@@ -159,9 +159,9 @@ def _objects(
             sop_instance_uid=uids.derived("instance", salt, kind),
             series_instance_uid=uids.derived("series", salt, kind),
         )
-        for kind, ids in (("sr", context.sr), ("sc", context.sc))
+        for kind, ids in ((ResultKind.SR, context.sr), (ResultKind.SC, context.sc))
     }
-    context = replace(context, sr=own["sr"], sc=own["sc"])
+    context = replace(context, sr=own[ResultKind.SR], sc=own[ResultKind.SC])
     notice = settings.grading.not_analysed_page and ordered_as_lumbar(named)
     made = make(analysis.report, analysis.pictures, sources, context, notice=notice)
     return [(one.kind, one.encoded()) for one in made]

@@ -19,7 +19,7 @@ from cauda.core import schema, views
 from cauda.core.domain import Json, Reason
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import Ledger, open_ledger
-from cauda.core.schema import DeliveryState
+from cauda.core.schema import DeliveryState, ResultKind
 from cauda.deploy.analyze import picture
 
 PYTHON = (sys.executable, "-P", "-m", "cauda.deploy")
@@ -139,6 +139,6 @@ def results(out: Path, study: Json) -> list[Path]:
     for one in sorted(study["deliveries"], key=lambda delivery: str(delivery["kind"]), reverse=True):
         path = folder / f"{one['sop_uid']}.dcm"
         files.append(path)
-        if one["kind"] == "sc":
+        if one["kind"] == ResultKind.SC:
             files.append(picture(path, out / "sc.png"))
     return files

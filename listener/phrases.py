@@ -7,6 +7,7 @@ from typing import Any
 
 from cauda.core.domain import GradeScale, Json, Reason
 from cauda.core.retractions import Why
+from cauda.core.schema import ResultKind
 
 STATES = {
     "RECEIVING": "being received",
@@ -75,6 +76,17 @@ EVENTS = {
     "peer_learned": "{aet} called from {network} and is let in from now on",
 }
 
+_KINDS: dict[str, str] = {
+    ResultKind.REPLACES: "Rejection of earlier results",
+    ResultKind.KO: "Retraction",
+    ResultKind.WARNING: "Page that warns",
+}
+
+
+def kind(name: str) -> str:
+    """What was made: ``SR``, ``SC``, or a note or page beside them."""
+    return _KINDS.get(name) or name.upper()
+
 
 def reason(code: str | None) -> str:
     """A reason's code in words; what is no code, and some reasons are sentences, as it is."""
@@ -118,7 +130,7 @@ def event(one: Mapping[str, Any], found: Json) -> str:
     """One line of the timeline."""
     revisions = {revision["id"]: f"Revision {revision['number']}" for revision in found["revisions"]}
     deliveries = {
-        delivery["id"]: f"{delivery['kind'].upper()} to {delivery['destination']}" for delivery in found["deliveries"]
+        delivery["id"]: f"{kind(delivery['kind'])} to {delivery['destination']}" for delivery in found["deliveries"]
     }
     words = {key: value for key, value in one.items() if isinstance(value, str | int)} | {
         "reason": reason(one.get("reason")),

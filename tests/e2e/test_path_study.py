@@ -158,7 +158,7 @@ def test_new_demographics_are_a_correction_and_reissue_without_grading(
         pacs.post(f"/instances/{one['id']}", method="DELETE")
     pacs.store(write(corrected, tmp_path / "corrected"))  # type: ignore[arg-type]  # data sets
     Sender(house.port).insist(corrected)  # type: ignore[arg-type]  # data sets
-    settled(house, [name], 4)
+    settled(house, [name], 5)  # the note that rejects the first two, too
     assert revisions(house, name) == [("1", "grade", "reported"), ("2", "reissue", "reported")]
     second = {one["sop_uid"] for one in pacs.results(name)}
     assert first.isdisjoint(second)
