@@ -149,7 +149,6 @@ def _objects(
         code_version=fingerprint.code_version,
         site_timezone=settings.site.timezone,
         tracking_uids={level: uids.derived("tracking", salt, level) for level in Level},
-        quality_tracking_uid=uids.derived("tracking", salt, "quality"),
         identity_checked=False,
     )
     context, _ = result_context(claim, analysis.report, sources, origin)

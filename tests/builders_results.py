@@ -157,7 +157,6 @@ def context(**changes: Any) -> ResultContext:
         "at": AT, "device_uid": f"{ROOT}.60", "code_version": "0.1.0", "configuration_digest": "cd" * 32,
         "completeness": "axial and sagittal T2 quiet for 60 s",
         "tracking_uids": {level: f"{ROOT}.70.{n}" for n, level in enumerate(Level)},
-        "quality_tracking_uid": f"{ROOT}.70.9",
     }  # fmt: skip
     values.update(changes)
     return ResultContext(**values)

@@ -43,7 +43,6 @@ class Origin:
     code_version: str
     site_timezone: str | None
     tracking_uids: Mapping[Level, str]
-    quality_tracking_uid: str
     identity_checked: bool
     sr_class: str = Comprehensive3DSRStorage
 
@@ -86,7 +85,6 @@ def result_context(
         configuration_digest=claim.config_digest,
         completeness=claim.complete_reason,
         tracking_uids=origin.tracking_uids,
-        quality_tracking_uid=origin.quality_tracking_uid,
         revision=claim.number,
         research=is_research(report),
         site_timezone=ZoneInfo(origin.site_timezone) if origin.site_timezone else None,

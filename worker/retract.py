@@ -46,7 +46,6 @@ def take_back(post: Post, claim: Claim) -> Graded:
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
         tracking_uids=dict.fromkeys(Level, ""),
-        quality_tracking_uid="",
         identity_checked=True,
     )
     context, _ = results.result_context(claim, report, sources, origin)

@@ -71,7 +71,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         inputs = revisions.inputs(conn, claim.id)
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
         published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
-        canal, quality = _tracking_uids(conn, claim.study_uid)
+        tracking = _tracking_uids(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
@@ -82,8 +82,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     origin = results.Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
-        tracking_uids=canal,
-        quality_tracking_uid=quality,
+        tracking_uids=tracking,
         # CLINICAL.md 25: whoever cannot be asked whose study it is gets a page that says so
         identity_checked=claim.identity_checked is not False
         and bool(archives)
@@ -162,14 +161,14 @@ def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _
     return analyse_study(claim.study_uid, images, post.parts, options)
 
 
-def _tracking_uids(conn: Connection, study_uid: str) -> tuple[dict[Level, str], str]:
-    """The tracking UIDs of the study's findings and of its quality: random once, then kept (CLINICAL.md 17)."""
+def _tracking_uids(conn: Connection, study_uid: str) -> dict[Level, str]:
+    """The tracking UIDs of the study's levels: random once, then kept (CLINICAL.md 17)."""
 
-    def tracked(level: str, what: str) -> str:
+    def tracked(level: Level) -> str:
         fresh = uids.derived("tracking", secrets.token_hex(16))
-        return revisions.tracking_uid(conn, study_uid, level, what, fresh)
+        return revisions.tracking_uid(conn, study_uid, level.value, "canal", fresh)
 
-    return {level: tracked(level.value, "canal") for level in Level}, tracked("all", "quality")
+    return {level: tracked(level) for level in Level}
 
 
 def _archives(post: Post, report: Report, *, phantom: bool) -> list[Abilities | None]:

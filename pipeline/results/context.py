@@ -40,7 +40,6 @@ class ResultContext:
     configuration_digest: str
     completeness: str  # why the study was taken as complete
     tracking_uids: Mapping[Level, str]  # random once, then the same over all revisions of a study
-    quality_tracking_uid: str  # the same for the group on image quality
     revision: int = 1
     research: bool = True  # CLINICAL.md 16: every page and description says so
     calibration: str = "uncalibrated"  # on which data the probabilities were calibrated

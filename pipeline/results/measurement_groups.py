@@ -1,7 +1,9 @@
-"""The SR's measurement groups: for each level where it lies (TID 1410) and what was found (TID 1501).
+"""The SR's measurement groups: for each level where it lies (TID 1410), what was found and how good it shows (1501).
 
-Region and numbers stand in two groups under one Tracking UID, because viewers turn only a group without
-numbers into a measurement that jumps to its slice.
+Region and numbers stand in groups of their own under one Tracking UID, because viewers turn only a group without
+numbers into a measurement that jumps to its slice. Every Tracking UID has a region: OHIF 3.13.2 reads the first
+coordinate of each tracked thing unasked, and one without keeps it from showing the whole report (docs/viewers.md).
+A level without a slice is therefore no measurement, but a qualitative evaluation.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from cauda.core.domain import AxialEvidence, Finding, Report
+from cauda.core.domain import AxialEvidence, Finding, Quality, Report
 from cauda.core.headers import MANUFACTURER
 from cauda.pipeline.results import codes, words
 from cauda.pipeline.results.content import (
@@ -37,28 +39,37 @@ _SSIM = (
 
 
 def measurement_groups(report: Report, sources: Mapping[str, Dataset], context: ResultContext) -> Iterable[Dataset]:
-    """Every level's groups, cranial to caudal, then the group on image quality; ``sources`` by SOP Instance UID."""
-    findings = words.canal_findings(report)
-    for finding in findings:
-        if finding.grade is not None and finding.axial is not None:
-            yield _region_group(report, finding, finding.axial, sources, context)
-        yield _finding_group(report, finding, context)
-    if any(finding.quality is not None for finding in findings):
-        yield _quality_group(report, findings, sources, context)
+    """The groups of every level with a slice, cranial to caudal; ``sources`` by SOP Instance UID."""
+    for finding in words.canal_findings(report):
+        if finding.axial is not None:
+            source = sources[finding.axial.sop_instance_uid]
+            yield _region_group(report, finding, finding.axial, source, context)
+            yield _finding_group(report, finding, context)
+            if finding.quality is not None:
+                shown = referenced(source, finding.axial.frame)
+                yield _quality_group(report, finding, finding.quality, shown, context)
+
+
+def levels_without_slice(report: Report) -> Iterable[Dataset]:
+    """What is said of levels that no slice shows or that no slice was chosen for: in words, and as codes."""
+    for finding in words.canal_findings(report):
+        if finding.axial is None:
+            yield text(CONTAINS, codes.COMMENT, words.tracking_text(report, finding))
+            for item in _evaluation(report, finding):
+                item.ContentSequence = [
+                    text(CONCEPT_MOD, codes.LEVEL, report.level_name(finding.level)),
+                    *(code(CONCEPT_MOD, codes.FINDING_SITE, site) for site in _sites(report, finding)),
+                ]
+                yield item
 
 
 def _region_group(
-    report: Report,
-    finding: Finding,
-    axial: AxialEvidence,
-    sources: Mapping[str, Dataset],
-    context: ResultContext,
+    report: Report, finding: Finding, axial: AxialEvidence, source: Dataset, context: ResultContext
 ) -> Dataset:
-    source = sources[axial.sop_instance_uid]
     region = polyline(codes.IMAGE_REGION, _outline(axial, source), referenced(source, axial.frame))
     # Viewers take a group's comment as the measurement's label.
     label = text(CONTAINS, codes.COMMENT, words.tracking_text(report, finding))
-    items = [*_head(report, finding, context), region, *_evaluation(report, finding), label]
+    items = [*_head(report, finding, _findings(report, finding), context), region, *_evaluation(report, finding), label]
     return container(codes.MEASUREMENT_GROUP, items, "1410")
 
 
@@ -73,25 +84,29 @@ def _finding_group(report: Report, finding: Finding, context: ResultContext) -> 
         for grade in scale.grades
         if finding.grade is not None and grade in finding.probabilities
     ]
-    items = [*_head(report, finding, context), *numbers, *_evaluation(report, finding)]
+    items = [*_head(report, finding, _findings(report, finding), context), *numbers, *_evaluation(report, finding)]
     return container(codes.MEASUREMENT_GROUP, items, "1501")
 
 
-def _head(report: Report, finding: Finding, context: ResultContext) -> list[Dataset]:
-    """Tracking, finding, site and algorithm: alike in both groups of a level."""
-    sites = [codes.SPINAL_CANAL]
-    if report.level_doubt is None:
-        sites.append(codes.DISCS[finding.level])
-    found = [codes.CANAL_ASSESSMENT]
-    if finding.grade and words.severity_step(words.scale_of(report), finding.grade) > 1:
-        found.append(codes.STENOSIS)
+def _head(report: Report, finding: Finding, found: Iterable[Code], context: ResultContext) -> list[Dataset]:
+    """Tracking, finding, site and algorithm; tracking, site and algorithm are alike in all groups of a level."""
     return [
         text(OBS_CONTEXT, codes.TRACKING_IDENTIFIER, words.tracking_text(report, finding)),
         uid_reference(OBS_CONTEXT, codes.TRACKING_UID, context.tracking_uids[finding.level]),
         *(code(CONTAINS, codes.FINDING, one) for one in found),
-        *(code(CONCEPT_MOD, codes.FINDING_SITE, site) for site in sites),
+        *(code(CONCEPT_MOD, codes.FINDING_SITE, site) for site in _sites(report, finding)),
         *_algorithm(report, context),
     ]
+
+
+def _findings(report: Report, finding: Finding) -> list[Code]:
+    if finding.grade and words.severity_step(words.scale_of(report), finding.grade) > 1:
+        return [codes.CANAL_ASSESSMENT, codes.STENOSIS]
+    return [codes.CANAL_ASSESSMENT]
+
+
+def _sites(report: Report, finding: Finding) -> list[Code]:
+    return [codes.SPINAL_CANAL] if report.level_doubt else [codes.SPINAL_CANAL, codes.DISCS[finding.level]]
 
 
 def _algorithm(report: Report, context: ResultContext) -> list[Dataset]:
@@ -140,33 +155,20 @@ def _outline(axial: AxialEvidence, source: Dataset) -> list[tuple[float, float]]
 
 
 def _quality_group(
-    report: Report, findings: Iterable[Finding], sources: Mapping[str, Dataset], context: ResultContext
+    report: Report, finding: Finding, quality: Quality, shown: Dataset, context: ResultContext
 ) -> Dataset:
-    measured = [finding for finding in findings if finding.quality is not None]
-    numbers = [
-        number(name, value, text(CONCEPT_MOD, codes.LEVEL, report.level_name(finding.level)))
-        for finding in measured
-        for attribute, name in _SSIM
-        if (value := getattr(finding.quality, attribute)) is not None
-    ]
-    images = {finding.axial.sop_instance_uid: finding.axial for finding in measured if finding.axial}
+    measured = ((name, getattr(quality, attribute)) for attribute, name in _SSIM)
     items = [
-        text(OBS_CONTEXT, codes.TRACKING_IDENTIFIER, "AI unverified image quality"),
-        uid_reference(OBS_CONTEXT, codes.TRACKING_UID, context.quality_tracking_uid),
-        code(CONTAINS, codes.FINDING, codes.IMAGE_QUALITY),
-        *_algorithm(report, context),
-        *(
-            image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, referenced(sources[uid], axial.frame))
-            for uid, axial in images.items()
-        ),
-        *numbers,
-        code(CONTAINS, codes.SERIES_QUALITY, _series_quality(measured)),
+        *_head(report, finding, [codes.IMAGE_QUALITY], context),
+        image(CONTAINS, codes.SOURCE_OF_MEASUREMENT, shown),
+        *(number(name, value) for name, value in measured if value is not None),
     ]
     return container(codes.MEASUREMENT_GROUP, items, "1501")
 
 
-def _series_quality(measured: Iterable[Finding]) -> Code:
-    passed = [finding.quality.passed for finding in measured if finding.quality is not None]
-    if all(passed):
-        return codes.DIAGNOSTIC
-    return codes.LIMITED if any(passed) else codes.NON_DIAGNOSTIC
+def series_quality(report: Report) -> Iterable[Dataset]:
+    """How good the graded slices are taken together; nothing where none was measured."""
+    passed = [one.quality.passed for one in words.canal_findings(report) if one.quality is not None]
+    if passed:
+        some = codes.LIMITED if any(passed) else codes.NON_DIAGNOSTIC
+        yield code(CONTAINS, codes.SERIES_QUALITY, codes.DIAGNOSTIC if all(passed) else some)

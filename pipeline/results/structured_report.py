@@ -28,7 +28,7 @@ from cauda.pipeline.results.instance import (
     referenced_study,
     sop_class_of,
 )
-from cauda.pipeline.results.measurement_groups import measurement_groups
+from cauda.pipeline.results.measurement_groups import levels_without_slice, measurement_groups, series_quality
 
 SR_CLASSES = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)  # best first
 
@@ -59,12 +59,18 @@ def structured_report(
         made,
         [
             *_observation_context(sources, context),
-            container(codes.IMAGING_MEASUREMENTS, measurement_groups(report, by_uid, context)),
+            *_measurements(report, by_uid, context),
             container(codes.QUALITATIVE_EVALUATIONS, _statements(report, context)),
         ],
         "1500",
     )
     return made
+
+
+def _measurements(report: Report, by_uid: dict[str, Dataset], context: ResultContext) -> Iterable[Dataset]:
+    groups = list(measurement_groups(report, by_uid, context))
+    if groups:
+        yield container(codes.IMAGING_MEASUREMENTS, groups)
 
 
 def _check_evidence(report: Report, by_uid: dict[str, Dataset]) -> None:
@@ -137,6 +143,8 @@ def _statements(report: Report, context: ResultContext) -> Iterable[Dataset]:
     if report.level_doubt is not None:
         yield code(CONTAINS, codes.NUMBERING_DOUBT, codes.reason_code(report.level_doubt))
         yield text(CONTAINS, codes.COMMENT, words.doubt_words(report.level_doubt))
+    yield from levels_without_slice(report)
+    yield from series_quality(report)
     yield text(CONTAINS, codes.LIMITATIONS, words.footer(report))
     if context.research:
         yield text(CONTAINS, codes.COMMENT, words.RESEARCH)

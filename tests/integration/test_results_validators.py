@@ -29,7 +29,8 @@ ALLOWED = {
     "NOT_GRADED": "so is the reason why there is none",
     "ALSO_POSSIBLE": "so is the rest of the prediction set",
     "121106": "viewers show a group's comment as the measurement's label",
-    "LEVEL": "which level a measure of image quality belongs to",
+    "LEVEL": "which level an evaluation without a slice is of",
+    "363698007": "and its disc",
     "130550": "a qualitative evaluation of the series",
 }
 

@@ -125,20 +125,48 @@ def test_each_mistake_is_seen_when_it_is_made(mistake: str, make: Callable[[Data
     assert read.mistakes(sr, given.sources()) == {mistake}
 
 
-def test_a_level_has_one_group_with_its_region_and_one_with_its_numbers_under_one_tracking_uid() -> None:
+def of_findings(sr: Dataset) -> list[Dataset]:
+    """The groups that say what was found at a level, by their severity."""
+    return [group for group in read.of_template(sr, "1501") if read.children(group, "246112005")]
+
+
+def of_quality(sr: Dataset) -> list[Dataset]:
+    return [group for group in read.of_template(sr, "1501") if not read.children(group, "246112005")]
+
+
+def test_a_levels_region_and_numbers_stand_in_groups_of_their_own_under_one_tracking_uid() -> None:
     """Region and numbers in one group would not become a measurement in OHIF."""
     sr = made()
-    regions, numbers = read.of_template(sr, "1410"), read.of_template(sr, "1501")
-    assert len(regions) == 3
-    assert len(numbers) == 6  # five levels and the image quality
+    regions = read.of_template(sr, "1410")
+    assert len(regions) == 4
     assert not [item for group in regions for item in group.ContentSequence if item.ValueType == "NUM"]
-    tracked = {read.children(g, "112040")[0].UID: read.children(g, "112039")[0].TextValue for g in numbers}
-    for group in regions:
-        uid, text = read.children(group, "112040")[0].UID, read.children(group, "112039")[0].TextValue
-        assert tracked[uid] == text
-    assert "AI unverified L4/L5 canal: Severe" in tracked.values()
-    given_uids = given.context()
-    assert set(tracked) == {*given_uids.tracking_uids.values(), given_uids.quality_tracking_uid}
+    uids = {level: uid for level, uid in given.context().tracking_uids.items() if level is not Level.L1_L2}
+    for groups in (regions, of_findings(sr), of_quality(sr)):
+        said = {read.children(g, "112040")[0].UID: read.children(g, "112039")[0].TextValue for g in groups}
+        assert list(said) == list(uids.values())
+        assert said[uids[Level.L4_L5]] == "AI unverified L4/L5 canal: Severe"
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_every_tracked_thing_has_a_region_since_a_viewer_fails_on_one_without(kind: str) -> None:
+    """OHIF 3.13.2 merges groups by Tracking UID and reads the first coordinate of each, or shows no SR at all."""
+    sr = made(REPORTS[kind]())
+    regions: dict[str, int] = {}
+    for group in read.groups(sr):
+        tracked = str(read.children(group, "112040")[0].UID)
+        drawn = [item for item in read.walk(group) if item.get("ValueType") == "SCOORD"]
+        regions[tracked] = regions.get(tracked, 0) + len(drawn)
+    assert all(regions.values())
+    assert bool(regions) == (kind != "no bundle")
+
+
+def test_a_level_that_no_slice_shows_is_said_among_the_evaluations_with_its_level_and_disc() -> None:
+    (evaluations,) = read.children(made(), "C0034375")
+    (severity,) = read.children(evaluations, "246112005")
+    assert read.value(severity) == "373068000"
+    assert read.children(severity, "LEVEL")[0].TextValue == "L1/L2"
+    assert [read.value(site) for site in read.children(severity, "363698007")] == ["61853006", "80064006"]
+    assert read.value(read.children(evaluations, "NOT_GRADED")[0]) == "NOT_IMAGED"
 
 
 def test_the_region_is_the_box_on_the_slice_that_gave_the_grade() -> None:
@@ -180,7 +208,6 @@ def _findings_of(sr: Dataset) -> dict[str, set[str]]:
 def test_stenosis_is_a_finding_only_where_it_was_found() -> None:
     """An importer that reads only Finding must not see stenosis on a normal level, nor on one that was not graded."""
     found = _findings_of(made())
-    assert found.pop("AI unverified image quality") == {"IMAGE_QUALITY"}
     with_stenosis = {text for text, codes in found.items() if "415582006" in codes}
     assert with_stenosis == {"AI unverified L3/L4 canal: Moderate", "AI unverified L4/L5 canal: Severe"}
     assert all("CANAL_ASSESSMENT" in codes for codes in found.values())
@@ -189,8 +216,8 @@ def test_stenosis_is_a_finding_only_where_it_was_found() -> None:
 
 
 def test_grades_have_the_codes_of_the_scale_and_normal_mild_is_one_grade() -> None:
-    severities = [read.value(read.children(group, "246112005")[0]) for group in read.of_template(made(), "1501")[:5]]
-    assert severities == ["373068000", "NORMAL_MILD", "6736007", "24484000", "373068000"]
+    severities = [read.value(read.children(group, "246112005")[0]) for group in of_findings(made())]
+    assert severities == ["NORMAL_MILD", "6736007", "24484000", "373068000"]
     schizas = tuple(
         given.graded(level, grade, probabilities={"A": 0.1, "B": 0.2, "C": 0.3, "D": 0.4})
         for level, grade in zip(Level, "ABCDA", strict=True)
@@ -199,12 +226,12 @@ def test_grades_have_the_codes_of_the_scale_and_normal_mild_is_one_grade() -> No
     severities = [read.value(read.children(group, "246112005")[0]) for group in read.of_template(sr, "1410")]
     assert severities == ["SCHIZAS_A", "SCHIZAS_B", "SCHIZAS_C", "SCHIZAS_D", "SCHIZAS_A"]
     assert [text for text, codes in _findings_of(sr).items() if "415582006" not in codes] == [
-        "AI unverified L1/L2 canal: Schizas A", "AI unverified L5/S1 canal: Schizas A", "AI unverified image quality",
+        "AI unverified L1/L2 canal: Schizas A", "AI unverified L5/S1 canal: Schizas A",
     ]  # fmt: skip
 
 
 def test_every_probability_is_a_number_with_its_grade_and_none_stands_in_a_text() -> None:
-    group = read.of_template(made(), "1501")[3]
+    group = of_findings(made())[2]
     said = {
         read.value(item.ContentSequence[0]): float(item.MeasuredValueSequence[0].NumericValue)
         for item in read.children(group, "122157")
@@ -215,7 +242,7 @@ def test_every_probability_is_a_number_with_its_grade_and_none_stands_in_a_text(
 
 
 def test_a_level_that_was_not_graded_is_undetermined_with_its_reason_and_no_number() -> None:
-    group = read.of_template(made(), "1501")[4]
+    group = of_findings(made())[3]
     assert read.value(read.children(group, "246112005")[0]) == "373068000"
     reason = read.children(group, "NOT_GRADED")[0].ConceptCodeSequence[0]
     assert (reason.CodeValue, reason.CodeMeaning) == ("MOTION", "motion. Severe stenosis not excluded")
@@ -232,8 +259,8 @@ def test_while_numbering_is_in_doubt_no_level_name_and_no_disc_code_leaves() -> 
     assert not [level.value for level in Level if level.value in everything]
     discs = {"80064006", "67459009", "62551000", "84020006", "715056000"}
     assert not [code for code in discs if code in everything]
-    texts = [read.children(group, "112039")[0].TextValue for group in read.of_template(sr, "1501")]
-    assert texts[3] == "AI unverified S-2 canal: Severe"
+    texts = [read.children(group, "112039")[0].TextValue for group in of_findings(sr)]
+    assert texts[2] == "AI unverified S-2 canal: Severe"
     assert "NUMBERING UNCERTAIN: sacrum not shown" in everything
     assert "84020006" in made().to_json()  # the guard above can fail
 
@@ -288,15 +315,17 @@ def test_what_made_the_result_stands_in_the_algorithm_and_the_equipment() -> Non
     assert (equipment.Manufacturer, equipment.DeviceUID) == ("Cauda", given.context().device_uid)
 
 
-def test_image_quality_has_its_own_group_with_measures_per_level_and_the_images() -> None:
-    group = read.of_template(made(), "1501")[-1]
-    assert read.value(read.children(group, "130550")[0]) == "RID13"  # one level of four failed
-    noise = {
-        item.ContentSequence[0].TextValue: item.MeasuredValueSequence[0].NumericValue
-        for item in read.children(group, "NOISE_SSIM")
-    }
-    assert noise == {"L2/L3": 0.91, "L3/L4": 0.91, "L4/L5": 0.91, "L5/S1": 0.51}
-    assert len(read.children(group, "121112")) == 4
+def test_a_slices_quality_has_a_group_with_its_measures_and_image_and_is_summed_up() -> None:
+    """The level's tracking UID is its own, too: a viewer that finds no region under one shows no report."""
+    sr = made()
+    groups = of_quality(sr)
+    assert [read.value(item) for group in groups for item in read.children(group, "121071")] == ["IMAGE_QUALITY"] * 4
+    noise = [read.children(group, "NOISE_SSIM")[0].MeasuredValueSequence[0].NumericValue for group in groups]
+    assert noise == [0.91, 0.91, 0.91, 0.51]
+    shown = [read.children(group, "121112")[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID for group in groups]
+    assert shown == [f"{given.AXIAL}.{given.LEVEL_SLICES[level]}" for level in list(Level)[1:]]
+    (evaluations,) = read.children(sr, "C0034375")
+    assert read.value(read.children(evaluations, "130550")[0]) == "RID13"  # one level of four failed
 
 
 def test_a_revision_names_the_document_it_replaces_but_not_the_picture() -> None:
@@ -338,11 +367,12 @@ def test_highdicom_reads_the_tree_as_a_measurement_report() -> None:
     assert [group.tracking_identifier for group in planar] == [
         "AI unverified L2/L3 canal: Normal/Mild", "AI unverified L3/L4 canal: Moderate",
         "AI unverified L4/L5 canal: Severe",
+        "AI unverified L5/S1 canal: NOT GRADED: motion. Severe stenosis not excluded",
     ]  # fmt: skip
     assert [site.value.value for site in planar[2].finding_sites] == ["61853006", "84020006"]
     assert planar[2].roi.value.shape == (5, 2)
     numbers = document.content.get_image_measurement_groups()
-    assert [m.value for m in numbers[3].get_measurements()] == [0.21, 0.30, 0.49]
+    assert [m.value for m in numbers[2].get_measurements()] == [0.21, 0.30, 0.49]
 
 
 def test_series_number_and_description_do_not_disturb_hanging() -> None:

@@ -17,7 +17,6 @@ ORIGIN = Origin(
     code_version="0.1.0",
     site_timezone="Europe/Zurich",
     tracking_uids={level: f"2.25.{i}" for i, level in enumerate(Level, 1)},
-    quality_tracking_uid="2.25.77",
     identity_checked=True,
 )
 CLAIM = Claim(
