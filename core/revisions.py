@@ -221,6 +221,14 @@ def previous(
     return row.report, [Made.of(one) for one in made]
 
 
+def sent(conn: Connection, study_uid: str) -> list[Made]:
+    """What left of all that was ever made of a study, whatever became of it."""
+    table, result = schema.delivery, schema.result
+    left = select(table.c.result_id).where(table.c.study_uid == study_uid, table.c.attempt > 0)
+    rows = conn.execute(select(result).where(result.c.study_uid == study_uid, result.c.id.in_(left)))
+    return [Made.of(row) for row in rows]
+
+
 def result_series(conn: Connection, study_uid: str) -> list[str]:
     """The Series UIDs of all results that were made of a study."""
     table = schema.result

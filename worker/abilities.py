@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from pydicom import Dataset
 
 from cauda.core import deliveries
-from cauda.core.errors import Misconfigured, Unavailable
+from cauda.core.errors import Misconfigured, Rejected, Unavailable
+from cauda.core.revisions import Made
 from cauda.core.settings import Destination
-from cauda.worker.dimse import Abilities, abilities
+from cauda.worker import numbers
+from cauda.worker.dimse import open_association
 from cauda.worker.post import Post
 from cauda.worker.stow import open_web
 
 
-def negotiated(post: Post, to: Destination, sop_classes: Sequence[str]) -> Abilities | None:
-    """Which of the classes it takes, and whether it can be asked whose study it is; None while nobody knows."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What an archive said when it was asked."""
+
+    can_find: bool
+    sop_classes: frozenset[str]
+    series_numbers: Collection[int] = ()  # that it has in use in the study
+
+
+def negotiated(post: Post, to: Destination, sop_classes: Sequence[str], study_uid: str) -> Abilities | None:
+    """Which of the classes it takes, whether it can be asked whose study it is, and the study's series numbers there.
+
+    None while nobody knows.
+    """
     timeout_s = post.settings.delivery.network_timeout_s
     if to.kind == "stow":
-        return _web(to, timeout_s)
-    answer = abilities(to, to.calling_aet or post.settings.node.aet, sop_classes, timeout_s=timeout_s)
+        return _web(to, study_uid, timeout_s)
+    answer = _dimse(to, to.calling_aet or post.settings.node.aet, sop_classes, study_uid, timeout_s)
     if answer is not None:
         with post.ledger.write() as conn:
             deliveries.takes(post.ledger, conn, to.name, sorted(answer.sop_classes), can_find=answer.can_find)
@@ -29,12 +44,33 @@ def negotiated(post: Post, to: Destination, sop_classes: Sequence[str]) -> Abili
     return known and Abilities(can_find=known[1], sop_classes=frozenset(known[0]))
 
 
-def _web(to: Destination, timeout_s: float) -> Abilities | None:
+def numbers_in_use(post: Post, sent: Sequence[Made], archives: Sequence[Abilities | None]) -> Collection[int]:
+    """The series numbers of what we sent and of what the archives list."""
+    return {*numbers.written(post, sent), *(number for one in archives if one for number in one.series_numbers)}
+
+
+def _dimse(
+    to: Destination, calling_aet: str, sop_classes: Sequence[str], study_uid: str, timeout_s: float
+) -> Abilities | None:
+    try:
+        with open_association(to, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
+            return Abilities(
+                can_find=peer.can_find, sop_classes=peer.takes, series_numbers=numbers.listed(peer, study_uid)
+            )
+    except Rejected:
+        return Abilities(can_find=False, sop_classes=frozenset())
+    except Unavailable:
+        return None
+
+
+def _web(to: Destination, study_uid: str, timeout_s: float) -> Abilities | None:
     """STOW-RS negotiates nothing; whether questions are answered shows when one is asked."""
     question = Dataset()
     question.QueryRetrieveLevel, question.StudyInstanceUID = "STUDY", "2.25.1"
     try:
         with open_web(to, timeout_s=timeout_s) as archive:
-            return Abilities(can_find=archive.find(question) is not None, sop_classes=frozenset())
+            can_find = archive.find(question) is not None
+            listed = numbers.listed(archive, study_uid) if can_find else ()
+            return Abilities(can_find=can_find, sop_classes=frozenset(), series_numbers=listed)
     except (Misconfigured, Unavailable):
         return None

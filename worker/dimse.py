@@ -27,6 +27,7 @@ from cauda.core.settings import Destination
 from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # Study Root Query/Retrieve Information Model - FIND
+_MOST_MATCHES = 10_000  # of a question about one study
 _SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -71,6 +72,11 @@ class Peer:
         """Whether it answers questions about studies."""
         return any(context.abstract_syntax == _FIND for context in self.association.accepted_contexts)
 
+    @property
+    def takes(self) -> frozenset[str]:
+        """The classes of objects that it negotiated."""
+        return frozenset(str(context.abstract_syntax) for context in self.association.accepted_contexts) - {_FIND}
+
     def find(self, question: Dataset) -> list[Dataset] | None:
         """The matches of a C-FIND; None where the archive cannot answer it."""
         found = []
@@ -79,6 +85,8 @@ class Peer:
             if code in {0xFF00, 0xFF01}:
                 if match is not None:
                     found.append(match)
+                if len(found) > _MOST_MATCHES:
+                    raise Unavailable(Reason.DESTINATION_BUSY, "the answer to C-FIND does not end")
             elif 0xA700 <= code <= 0xA7FF:
                 raise Unavailable(Reason.DESTINATION_BUSY, f"C-FIND answered {_words(status)}")
             elif code != 0:
@@ -185,25 +193,3 @@ def _why(association: Association) -> Unavailable | Rejected:
     if association.rejected_contexts and not association.accepted_contexts:
         return Rejected(Reason.DESTINATION_REFUSED, "association accepted, but none of our SOP classes")
     return Unavailable(Reason.DESTINATION_DOWN, "no answer: connection refused, closed or timed out")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abilities:
-    """What an archive negotiated when it was asked."""
-
-    can_find: bool
-    sop_classes: frozenset[str]
-
-
-def abilities(
-    destination: Destination, calling_aet: str, sop_classes: Sequence[str], *, timeout_s: float
-) -> Abilities | None:
-    """Which of the classes the archive takes, and whether it answers C-FIND; None while it is not there to be asked."""
-    try:
-        with open_association(destination, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
-            taken = {str(context.abstract_syntax) for context in peer.association.accepted_contexts}
-            return Abilities(can_find=_FIND in taken, sop_classes=frozenset(taken - {_FIND}))
-    except Rejected:
-        return Abilities(can_find=False, sop_classes=frozenset())
-    except Unavailable:
-        return None

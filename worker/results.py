@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -45,6 +45,7 @@ class Origin:
     tracking_uids: Mapping[Level, str]
     identity_checked: bool
     sr_class: str = Comprehensive3DSRStorage
+    series_numbers: Collection[int] = ()  # in use in the study, beside those of the images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ def result_context(
     Claim, bundle and carried attributes alike give the same UIDs.
     """
     digest = report.bundle.digest if report.bundle else "none"
-    free = _free({number(source, "SeriesNumber") for source in sources})
+    free = _free({number(source, "SeriesNumber") for source in sources} | set(origin.series_numbers))
     sr_number, sc_number, note_number = next(free), next(free), next(free)
     nowhere = ObjectIds(sop_instance_uid="", series_instance_uid="", series_number=0)
     context = ResultContext(
@@ -101,8 +102,8 @@ def result_context(
 
 def _ids(kind: ResultKind, sop_class: str, same: tuple[str, ...], series_number: int) -> ObjectIds:
     return ObjectIds(
-        sop_instance_uid=uids.derived("instance", kind, sop_class, *same),
-        series_instance_uid=uids.derived("series", kind, sop_class, *same),
+        sop_instance_uid=uids.derived("instance", kind, sop_class, *same, str(series_number)),
+        series_instance_uid=uids.derived("series", kind, sop_class, *same, str(series_number)),
         series_number=series_number,
     )
 

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmread
 
-from cauda.core import retractions, spool, uids
+from cauda.core import retractions, revisions, spool, uids
 from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason
 from cauda.core.errors import Unavailable
@@ -18,7 +18,9 @@ from cauda.pipeline.report_json import from_json
 from cauda.pipeline.results.context import ObjectIds
 from cauda.pipeline.results.retraction import RetractionReason, retraction
 from cauda.pipeline.results.secondary_capture import retracted
+from cauda.pipeline.results.structured_report import SR_CLASSES
 from cauda.worker import results
+from cauda.worker.abilities import negotiated, numbers_in_use
 from cauda.worker.outbox import put
 from cauda.worker.post import Post
 from cauda.worker.results import Origin, Result
@@ -37,19 +39,27 @@ def take_back(post: Post, claim: Claim) -> Graded:
     with post.ledger.read() as conn:
         standing = retractions.sent(conn, claim.study_uid)
         why = retractions.why(conn, claim.id)
+        sent = revisions.sent(conn, claim.study_uid)
     if standing is None:
         return Graded(state=RevisionState.RETRACTED, reason=None, text="nothing was sent", report={}, to=())
     reason = _REASONS[why]
     report = from_json(standing.report)
     sources = [_sent(post, one) for one in standing.made]
+    study_uid = str(sources[-1].StudyInstanceUID)
+    archives = [
+        negotiated(post, one, SR_CLASSES, study_uid)
+        for one in post.settings.destinations
+        if one.name in standing.destinations and one.kind != "folder"
+    ]
     origin = Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
         tracking_uids=dict.fromkeys(Level, ""),
         identity_checked=True,
+        series_numbers=numbers_in_use(post, sent, archives),
     )
     context, _ = results.result_context(claim, report, sources, origin)
-    context = replace(context, identity={"StudyInstanceUID": sources[-1].StudyInstanceUID})
+    context = replace(context, identity={"StudyInstanceUID": study_uid})
     ids = ObjectIds(
         sop_instance_uid=uids.derived("instance", ResultKind.KO, claim.study_uid, str(claim.number)),
         series_instance_uid=uids.derived("series", ResultKind.KO, claim.study_uid, str(claim.number)),

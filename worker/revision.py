@@ -24,10 +24,9 @@ from cauda.pipeline.results.retraction import RetractionReason
 from cauda.pipeline.results.structured_report import SR_CLASSES
 from cauda.pipeline.source import SourceImage
 from cauda.worker import results
-from cauda.worker.abilities import negotiated
+from cauda.worker.abilities import Abilities, negotiated, numbers_in_use
 from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.changes import change_text, changes
-from cauda.worker.dimse import Abilities
 from cauda.worker.images import headers, source_images
 from cauda.worker.outbox import put
 from cauda.worker.post import Post
@@ -72,13 +71,14 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
         published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
         tracking = _tracking_uids(conn, claim.study_uid)
+        sent = revisions.sent(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
     ended = outcome(claim, report)
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
     phantom = any(is_phantom(image.header) for image in images)
-    archives = _archives(post, report, phantom=phantom)
+    archives = _archives(post, report, _study_there(claim), phantom=phantom)
     origin = results.Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
@@ -88,6 +88,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         and bool(archives)
         and all(one is None or one.can_find for one in archives),
         sr_class=sr_class(archives),
+        series_numbers=numbers_in_use(post, sent, archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
     unsaid = claim.identity_checked is False  # the earlier results claim otherwise
@@ -171,12 +172,17 @@ def _tracking_uids(conn: Connection, study_uid: str) -> dict[Level, str]:
     return {level: tracked(level) for level in Level}
 
 
-def _archives(post: Post, report: Report, *, phantom: bool) -> list[Abilities | None]:
+def _study_there(claim: Claim) -> str:
+    """The study's UID as the archive has it, where it said so."""
+    return (claim.identity or {}).get("StudyInstanceUID") or claim.study_uid
+
+
+def _archives(post: Post, report: Report, study_uid: str, *, phantom: bool) -> list[Abilities | None]:
     """What the archives that get the results can do; None for one that is not there, or gets nothing for now."""
     wanted = addressees(post.settings.destinations, research=results.is_research(report), phantom=phantom)
     parked = {one.name: one.parked for one in wanted}
     return [
-        negotiated(post, one, SR_CLASSES) if parked[one.name] is None else None
+        negotiated(post, one, SR_CLASSES, study_uid) if parked[one.name] is None else None
         for one in post.settings.destinations
         if one.kind != "folder"
     ]
