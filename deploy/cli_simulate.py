@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from cauda.models.phantom.faults import Fault
     from cauda.models.phantom.protocol import Protocol
 
+    _Draw = Callable[[int, Sequence[str]], Iterable[list[Dataset]]]
+
 _EVERY = "all"
+_LUMBAR = "lumbar"
 _DIFFERENT = 3  # studies that are drawn where nobody says how many; of every maker one at least
 _AT_ONCE = 8  # studies on their way at the same time where a rate is to be kept
 _WHERE, _WHAT, _HOW = "Where to", "What is sent", "How it is sent"
@@ -71,6 +74,22 @@ def simulate(
         typer.Option(
             help="motion, wrap, metal, cropped, spike, low_snr or missing, of the axial T2; at one level as "
             "metal:L4/L5. Repeatable.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    anatomy: Annotated[
+        str,
+        typer.Option(
+            help="lumbar; or brain, thorax, neck or pelvis, under tags that say lumbar: what a node must not grade.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = _LUMBAR,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write what is true of each study there: UID.json with points, sizes and grades, UID.npz with a label "
+            "map of each image. No study is a copy then.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -157,6 +176,8 @@ def simulate(
         ways = [way for way in ways if way not in CHANGING]
     if new_uids and folder is None:
         raise Misconfigured("--new-uids is for --dir; synthetic studies have new UIDs with each --seed")
+    if folder is not None and (truth is not None or anatomy != _LUMBAR):
+        raise Misconfigured("--truth and --anatomy are for synthetic studies, not for those of --dir")
     pace = scanner.Pace(rate=rate, scale=time_scale, at_once=associations or (_AT_ONCE if rate else 1))
     seed = secrets.randbelow(10**6) if seed is None else seed
     tally = Tally()
@@ -165,7 +186,9 @@ def simulate(
             source = _replayed(folder, studies, str(seed) if new_uids else None, silent=as_json)
         else:
             made = _protocol(protocol, axial, fault or [], enhanced=enhanced)
-            source = _drawn(seed, studies or 1, made, vendor, anatomies, tell, silent=as_json)
+            count = (studies or 1) if truth is not None else anatomies
+            draw = _drawer(anatomy, seed, made, truth)
+            source = _drawn(seed, studies or 1, draw, vendor, count, tell, silent=as_json)
         plans = (HABITS[way](images) for images, way in zip(source, cycle(ways), strict=False))
         scanner.push(node, plans, pace, tally=tally, tell=lambda: tell(lambda: tally.line(time.monotonic())))
     if as_json:
@@ -183,8 +206,21 @@ def simulate(
         raise typer.Exit(output.INTERRUPTED if tally.interrupted and not tally.failures else output.FAILED)
 
 
+def _drawer(anatomy: str, seed: int, protocol: Protocol, truth: Path | None) -> _Draw:
+    """What draws so many studies of makers; Misconfigured where an anatomy cannot be had so."""
+    from cauda.deploy import sources
+    from cauda.models.phantom.negatives import KINDS
+
+    if _known("--anatomy", anatomy, (_LUMBAR, *KINDS)) == _LUMBAR:
+        return lambda count, vendors: sources.drawn(seed, count, protocol, vendors, truth=truth)
+    for option, given in (("--truth", truth), ("--fault", protocol.faults), ("--enhanced", protocol.enhanced)):
+        if given:
+            raise Misconfigured(f"{option} is for --anatomy {_LUMBAR}")
+    return lambda count, vendors: sources.negatives(anatomy, seed, count, protocol, vendors)
+
+
 def _drawn(
-    seed: int, studies: int, protocol: Protocol, vendor: str, anatomies: int | None, tell: Tell, *, silent: bool
+    seed: int, studies: int, draw: _Draw, vendor: str, anatomies: int | None, tell: Tell, *, silent: bool
 ) -> Iterable[Sequence[Dataset]]:
     """The studies asked for; all that must be drawn is, lest drawing hold the sending up."""
     from cauda.deploy import sources
@@ -195,7 +231,7 @@ def _drawn(
     if not silent:
         output.say(f"seed {seed}; drawing {count} of {studies} studies, the others are copies")
     originals: list[list[Dataset]] = []
-    for images in sources.drawn(seed, count, protocol, vendors):
+    for images in draw(count, vendors):
         originals.append(images)
         tell(lambda: f"{len(originals)} of {count} studies are drawn")
     return sources.repeated(originals, studies)

@@ -11,14 +11,27 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from cauda.models.phantom.copies import as_test, readdressed
+from cauda.models.phantom.negatives import negative_study
 from cauda.models.phantom.protocol import Protocol
 from cauda.models.phantom.study import make_study
+from cauda.models.phantom.truth_file import write_truth
 
 
-def drawn(seed: int, count: int, protocol: Protocol, vendors: Sequence[str]) -> Iterator[list[Dataset]]:
-    """Different synthetic studies, of each maker in turn."""
+def drawn(
+    seed: int, count: int, protocol: Protocol, vendors: Sequence[str], *, truth: Path | None = None
+) -> Iterator[list[Dataset]]:
+    """Different synthetic studies, of each maker in turn; what is true of each is written into the folder ``truth``."""
     for number in range(count):
-        yield make_study(seed, number, replace(protocol, vendor=vendors[number % len(vendors)])).images
+        study = make_study(seed, number, replace(protocol, vendor=vendors[number % len(vendors)]))
+        if truth is not None:
+            write_truth(study, truth)
+        yield study.images
+
+
+def negatives(kind: str, seed: int, count: int, protocol: Protocol, vendors: Sequence[str]) -> Iterator[list[Dataset]]:
+    """Different studies of what is no lumbar spine, of each maker in turn."""
+    for number in range(count):
+        yield negative_study(kind, seed, number, replace(protocol, vendor=vendors[number % len(vendors)]))
 
 
 def repeated(originals: Sequence[list[Dataset]], studies: int) -> Iterator[list[Dataset]]:

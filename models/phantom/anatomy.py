@@ -16,9 +16,10 @@ from cauda.models.phantom.canal import paint_canal
 from cauda.models.phantom.frame import frame
 from cauda.models.phantom.spine import Spine
 from cauda.models.phantom.surroundings import paint_surroundings
+from cauda.models.phantom.threads import one_thread
 from cauda.models.phantom.tissue import Labels, Tissue
 
-_AT_ONCE = 32_768  # points: few enough that torch starts no threads of its own
+_AT_ONCE = 32_768  # points: what a processor's cache holds
 
 
 def device() -> torch.device:
@@ -31,7 +32,7 @@ def labels(spine: Spine, points: F64) -> Labels:
     where = device()
     flat = torch.from_numpy(np.ascontiguousarray(points.reshape(-1, 3), np.float32)).to(where)
     at_once = _AT_ONCE if where.type == "cpu" else len(flat)
-    with torch.no_grad():
+    with torch.no_grad(), one_thread():
         out = torch.cat([_painted(spine, part) for part in torch.split(flat, max(at_once, 1))])
     found: Labels = out.cpu().numpy().reshape(points.shape[:-1])
     return found

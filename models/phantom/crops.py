@@ -13,6 +13,7 @@ from cauda.models.phantom.grading import Measured, measure
 from cauda.models.phantom.imaging import Plane, Sequence, Spoil, section, shown, tissue_signal
 from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.spine import Spine
+from cauda.models.phantom.threads import one_thread
 from cauda.models.phantom.tissue import Labels, Tissue
 
 _RIGHT_HANDED = np.array([1.0, 0.0, 0.0])  # crops show the patient's right on the left: columns run to the left side
@@ -34,9 +35,10 @@ def crops(seed: int, spines: int, *, mm: float = 64.0, px: int = 128, balanced: 
 
     Each slice is shown by ``looks`` scanners: what is the same in all of them is anatomy.
     """
-    found = [(image, truth, level, n) for n in range(spines)
-             for one in (sample_spine(seed + n, balanced=balanced),) for level in Level
-             for images, truth in (_crops(one, level, mm, px, looks),) for image in images]  # fmt: skip
+    with one_thread():
+        found = [(image, truth, level, n) for n in range(spines)
+                 for one in (sample_spine(seed + n, balanced=balanced),) for level in Level
+                 for images, truth in (_crops(one, level, mm, px, looks),) for image in images]  # fmt: skip
     return Crops(
         pixels=np.stack([image for image, *_ in found]),
         levels=tuple(level for _, _, level, _ in found),

@@ -13,11 +13,14 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from cauda.core.domain import F32, F64
+from cauda.models.phantom.companions import companions
 from cauda.models.phantom.dataset import dataset
 from cauda.models.phantom.imaging import Plane
 from cauda.models.phantom.noise import grain
 from cauda.models.phantom.protocol import Protocol, scans
 from cauda.models.phantom.sample import sample_spine
+from cauda.models.phantom.spine import Spine
+from cauda.models.phantom.syntaxes import encoded
 from cauda.models.phantom.vendors import VENDORS
 
 _Painter = Callable[[F64, F64, int], F64]  # points (..., 3) around the centre, contrast T2 weight, seed -> signal
@@ -87,23 +90,29 @@ def _pelvis(points: F64, t2: F64, seed: int) -> F64:
 KINDS: dict[str, _Painter] = {"brain": _brain, "thorax": _thorax, "neck": _neck, "pelvis": _pelvis}
 
 
-def negative_study(kind: str, seed: int) -> list[Dataset]:
-    """A three-series study of ``kind`` (see `KINDS`) whose headers all say lumbar spine."""
-    protocol = replace(Protocol(), sagittal_slices=11, axial_slices=4)
-    spine = sample_spine(seed)  # only where the slices are planned
+def negative_study(kind: str, seed: int, number: int = 0, protocol: Protocol | None = None) -> list[Dataset]:
+    """A study of ``kind`` (see `KINDS`) whose headers all say lumbar spine; KeyError for another kind.
+
+    Its pixels, UIDs and Patient ID follow from kind, seed, number and vendor. Series, slices and transfer syntax are
+    the protocol's; it has no faults, and one image an object.
+    """
+    protocol = protocol or Protocol(sagittal_slices=11, axial_slices=4)
+    spine = sample_spine(seed * 1000 + number)  # only where the slices are planned
     vendor = VENDORS[protocol.vendor]
     paint = KINDS[kind]
-    key = (kind, str(seed), "0")
-    return [
-        dataset(scan, place, plane, _picture(paint, plane, spine.centre, scan.contrast.te, seed), key, vendor)
-        for scan in scans(spine, protocol, vendor)
+    key = (kind, protocol.vendor, str(seed), str(number))
+    made = [
+        dataset(scan, place, plane, _picture(paint, plane, spine, scan.contrast.te), key, vendor)
+        for scan in scans(spine, replace(protocol, faults=()), vendor)
         for place, plane in enumerate(scan.planes)
     ]
+    images = [encoded(image, protocol.syntax or vendor.syntax) for image in made]
+    return companions(images, key, vendor) if protocol.companions else images
 
 
-def _picture(paint: _Painter, plane: Plane, centre: tuple[float, float, float], te: float, seed: int) -> F32:
-    draw = np.random.default_rng([seed, *(abs(int(v * 100)) for v in plane.corner), int(te)])
-    signal = paint(plane.points() - np.array(centre), np.asarray(min(te / 100, 1.0)), seed)
+def _picture(paint: _Painter, plane: Plane, spine: Spine, te: float) -> F32:
+    draw = np.random.default_rng([spine.seed, *(abs(int(v * 100)) for v in plane.corner), int(te)])
+    signal = paint(plane.points() - np.array(spine.centre), np.asarray(min(te / 100, 1.0)), spine.seed)
     blurred = ndimage.gaussian_filter(signal, 0.6)
     noisy: F32 = np.hypot(blurred + draw.normal(0, 0.015, blurred.shape), draw.normal(0, 0.015, blurred.shape)).astype(
         np.float32

@@ -134,6 +134,14 @@ class Spine:
         body, arch = self.slip(np.asarray(s))
         return self.place(s, v=-float(body + arch) / 2)
 
+    def disc_centre(self, level: Level) -> Point:
+        """The middle of a level's disc, in the patient."""
+        place = len(self.disc_s) - LEVELS + list(Level).index(level)
+        s = self.level_s(level)
+        body, _ = self.slip(np.asarray(s))
+        wall = self.sac[place, 1] + self.front_gap[place] + body
+        return self.place(s, v=-float(wall + self.body[1] / 2))
+
     def normal(self, level: Level) -> tuple[float, float, float]:
         """The direction of the canal at a level, pointing to the head."""
         at = self.curve[:, 0]

@@ -23,6 +23,7 @@ from cauda.models.phantom.reformat import reformatted
 from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.spine import Spine
 from cauda.models.phantom.syntaxes import encoded
+from cauda.models.phantom.threads import one_thread
 from cauda.models.phantom.tissue import Labels
 from cauda.models.phantom.vendors import VENDORS
 
@@ -40,6 +41,8 @@ class Study:
     truth: dict[Level, Measured]
     answers: dict[Level, faults.Answer]  # what is right to do with each level, given what went wrong
     kinds: dict[str, Kind]  # by Series Instance UID; where a series holds several, the first
+    spine: Spine
+    planes: dict[str, tuple[Plane, ...]]  # by SOP Instance UID, one a frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +64,8 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
     planned = scans(spine, protocol, vendor)
     pixels = _pixels(spine, planned, protocol.spoil, threads)
     key = (protocol.vendor, str(seed), str(number))
-    made = [image for scan in planned for image in _images(scan, pixels[scan.kind], key, protocol)]
+    shot = [(image, planes) for scan in planned for image, planes in _images(scan, pixels[scan.kind], key, protocol)]
+    made = [image for image, _ in shot]
     if protocol.companions:
         made = companions(made, key, vendor)
     return Study(
@@ -70,25 +74,29 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
         truth={level: truth(spine, level) for level in Level},
         answers=faults.answers(protocol.faults),
         kinds={series_uid(scan.kind, key, vendor): scan.kind for scan in reversed(planned)},
+        spine=spine,
+        planes={str(image.SOPInstanceUID): planes for image, planes in shot},
     )
 
 
-def _images(scan: Scan, pixels: Sequence[F32], key: Key, protocol: Protocol) -> list[Dataset]:
+def _images(scan: Scan, pixels: Sequence[F32], key: Key, protocol: Protocol) -> list[tuple[Dataset, tuple[Plane, ...]]]:
+    """A series' images in the order of sending, each with the planes of its frames."""
     vendor = VENDORS[protocol.vendor]
     if protocol.enhanced:
-        made = [enhanced(scan, pixels, key, vendor)]
+        made = [(enhanced(scan, pixels, key, vendor), scan.planes)]
     else:
         made = [
-            dataset(scan, place, plane, pixels[place], key, vendor) for place, plane in enumerate(scan.planes)
-        ]  # fmt: skip
-        made.sort(key=lambda image: int(image.InstanceNumber))
-    return [encoded(image, protocol.syntax or vendor.syntax) for image in made]
+            (dataset(scan, place, plane, pixels[place], key, vendor), (plane,))
+            for place, plane in enumerate(scan.planes)
+        ]
+        made.sort(key=lambda image: int(image[0].InstanceNumber))
+    return [(encoded(image, protocol.syntax or vendor.syntax), planes) for image, planes in made]
 
 
 def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, threads: int) -> dict[Kind, list[F32]]:
     """The pictures of every series, in the order of its planes."""
     jobs = list(_jobs(spine, [scan for scan in planned if scan.kind is not Kind.SPACE_AXIAL], spoil))
-    with ThreadPoolExecutor(threads) as pool:  # what draws leaves the interpreter's lock alone
+    with one_thread(), ThreadPoolExecutor(threads) as pool:  # what draws leaves the interpreter's lock alone
         drawn = list(pool.map(_draw, jobs))
     found: dict[Kind, list[F32]] = {scan.kind: [] for scan in planned}
     for job, pictures in zip(jobs, drawn, strict=True):
