@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; as cauda itself sets it
+
 pytest.register_assert_rewrite("harness", "ledgers", "peers")
 
 from needs import absent  # noqa: E402  after peers is registered
