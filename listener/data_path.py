@@ -15,12 +15,14 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
@@ -39,6 +41,7 @@ SEAM: tuple[tuple[type, str], ...] = (
     (DULServiceProvider, "kill_dul"),
     (DULServiceProvider, "stop_dul"),
     (DIMSEServiceProvider, "receive_primitive"),
+    (StateMachine, "do_action"),
     (Association, "_run_reactor"),
     (Association, "kill"),
     (AssociationSocket, "ready"),
@@ -53,13 +56,13 @@ _STAGE_BYTES = 1 << 21  # an image of 1024 x 1024 goes to disk at once
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def request_handler(door: Door) -> type[RequestHandler]:
-    """The class that ``make_server`` starts for each connection."""
+def request_handler(door: Door, over: Callable[[Association], None]) -> type[RequestHandler]:
+    """The class that ``make_server`` starts for each connection; ``over`` as in `upper_layer.guarded`."""
 
     class StoreRequestHandler(RequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
-            upper_layer.guarded(association)
+            upper_layer.guarded(association, over)
             _replace(association, self.request, door)
             return association
 
@@ -199,6 +202,7 @@ class UpperLayer(DULServiceProvider):
 
     def __init__(self, association: Association, door: Door, news: threading.Event) -> None:
         super().__init__(association)
+        self.state_machine = upper_layer.States(self)
         self.known = threading.Event()
         self.wire: Wire
         self.to_user_queue = Ringing(news)
@@ -277,7 +281,7 @@ class UpperLayer(DULServiceProvider):
                 elif self._taken(part):
                     return True
             except pdu.Malformed as error:
-                log.get("dimse").warning("peer_malformed", message=str(error))
+                log.get("dimse").warning("peer_malformed", address=self.assoc.requestor.address, message=str(error))
                 self._drop()
                 self.event_queue.put("Evt19")
                 return True

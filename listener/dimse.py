@@ -17,6 +17,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -88,7 +89,12 @@ def start(door: Door, certificates: tls.Certificates | None = None, services: Se
 def _open(ae: AE, door: Door, services: Sequence[Any], key: str, port: int, **kind: Any) -> ThreadedAssociationServer:
     host = door.settings.node.host
     replaced = door.settings.listener.data_path == "replaced"
-    handler = data_path.request_handler(door) if replaced else stock.request_handler(door.settings.limits)
+
+    def over(association: Association) -> None:
+        _end(association, door, "aborted")
+
+    limits = door.settings.limits
+    handler = data_path.request_handler(door, over) if replaced else stock.request_handler(limits, over)
     try:
         server = ae.make_server(
             (host, port),
@@ -245,12 +251,15 @@ def _release_asked(event: Any, door: Door) -> None:
 
 
 def _ended(event: Any, door: Door, how: str) -> None:
+    _end(event.assoc, door, how)
+
+
+def _end(association: Association, door: Door, how: str) -> None:
     with door.lock:
-        session = door.sessions.get(id(event.assoc))
+        session = door.sessions.pop(id(association), None)
         if session is None or session.ended:
             return
         session.ended = True
-        del door.sessions[id(event.assoc)]
     metrics.associations.labels(how).inc()
     door.tell(Ended(session.origin.association_id, how))
     log.get("dimse").info(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pynetdicom.association import Association
@@ -18,13 +19,13 @@ from cauda.listener import upper_layer
 from cauda.listener.pdu import MAX_OTHER_BYTES, P_DATA_TF, SLOWEST_BYTES_S
 
 
-def request_handler(limits: Limits) -> type[RequestHandler]:
-    """The class that ``make_server`` starts for each connection."""
+def request_handler(limits: Limits, over: Callable[[Association], None]) -> type[RequestHandler]:
+    """The class that ``make_server`` starts for each connection; ``over`` as in `upper_layer.guarded`."""
 
     class BoundedRequestHandler(RequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
-            upper_layer.guarded(association)
+            upper_layer.guarded(association, over)
             association.dul = layer = UpperLayer(association)
             layer.socket = BoundedSocket(association, self.request, limits)  # its first event goes to the layer's queue
             association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
@@ -35,7 +36,12 @@ def request_handler(limits: Limits) -> type[RequestHandler]:
 
 
 class UpperLayer(DULServiceProvider):
-    """pynetdicom's, ended in order when something in it raises: some PDUs out of turn do that."""
+    """pynetdicom's, ended in order when something in it raises: some PDUs do that."""
+
+    def __init__(self, association: Association) -> None:
+        """As pynetdicom's."""
+        super().__init__(association)
+        self.state_machine = upper_layer.States(self)
 
     def run_reactor(self) -> None:
         """As pynetdicom's."""

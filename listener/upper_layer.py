@@ -5,18 +5,41 @@ Without this a thread of pynetdicom's would be dead, and its association only se
 
 from __future__ import annotations
 
+import queue
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pynetdicom
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 
 from cauda.core import log, stack
 
 _BY_PROVIDER, _NO_REASON = 0x02, 0x00
+_OVER = {"Sta1", "Sta13"}  # idle, and awaiting that the connection is closed
+_FROM_HERE = {"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"}  # what an acceptor's own side says (PS3.8 table 9-10)
+_HERE, _PYNETDICOM = Path(__file__).parent, Path(pynetdicom.__file__).parent
+
+
+class States(StateMachine):
+    """pynetdicom's, which has no row for what our side says once the peer's words have ended the association."""
+
+    def do_action(self, event: str) -> None:
+        """As pynetdicom's; what we had to say to who is gone is dropped."""
+        if self.current_state in _OVER and event in _FROM_HERE:
+            with suppress(queue.Empty):  # it may be announced twice
+                self.dul.to_provider_queue.get(block=False)
+            return
+        super().do_action(event)
 
 
 def failed(association: Association, error: Exception) -> None:
     """Abort towards the peer, close, and let the association's own thread end."""
-    log.get("dimse").error("association_failed", stack=stack.of(error))
+    _say(association, error)
     wire = association.dul.socket
     if wire is not None:
         abort = A_ABORT_RQ()
@@ -28,10 +51,23 @@ def failed(association: Association, error: Exception) -> None:
     association._kill = True  # noqa: SLF001  in data_path's SEAM, as `kill`
 
 
-def guarded(association: Association) -> None:
+def _say(association: Association, error: Exception) -> None:
+    """One line. What pynetdicom raises comes of bytes of the peer's: it must not be able to fill a log with stacks."""
+    frames = [(Path(one.filename).parent, one.name) for one in traceback.extract_tb(error.__traceback__)]
+    where, name = next((one for one in reversed(frames) if one[0] in {_HERE, _PYNETDICOM}), (_HERE, ""))
+    logger = log.get("dimse").bind(address=str(association.requestor.address))
+    if where == _PYNETDICOM:
+        logger.warning("peer_malformed", message=f"{type(error).__name__} in {name}")
+    else:
+        logger.error("association_failed", stack=stack.of(error))
+
+
+def guarded(association: Association, over: Callable[[Association], None]) -> None:
     """Let nothing that raises in the association's own thread leave it dead and the peer waiting.
 
-    Negotiation does, for one, over a presentation context without an abstract syntax.
+    Negotiation does, for one, over a presentation context without an abstract syntax. ``over`` is called at the end of
+    that thread: only then is it certain that the association will not be established any more, since the connection
+    may be closed before that is said.
     """
     run = association.run  # bound to its reactor when it was made
 
@@ -41,5 +77,7 @@ def guarded(association: Association) -> None:
         except Exception as error:  # noqa: BLE001  the DIMSE border
             failed(association, error)
             association.dul.kill_dul()
+        finally:
+            over(association)
 
     association.run = guarded_run  # type: ignore[method-assign]  # pynetdicom makes the object

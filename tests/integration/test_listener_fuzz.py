@@ -1,17 +1,20 @@
 """Conversations that nobody meant: PDUs, command sets and data sets with anything in them, or cut, or out of order.
 
-The door must end or answer each, and let an honest sender in after it; memory, threads and files stay what they were.
+The door must end or answer each, and let an honest sender in after it; memory, threads and files stay what they were,
+and the log of each is a line or two.
 CI draws the same ones each time; `make soak` draws 100,000 new ones.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import ssl
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +26,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from impatient_door import CONTEXTS, IMPATIENT, MIB, MR, descriptors, honest, image, resident_bytes
 from listener_house import House, listener
+from logged import logged
 from peers import until
 from raw_peer import (
     P_DATA,
@@ -117,8 +121,9 @@ def _fuzz(tmp_path: Path, examples: int, drawn: Sequence[int | None]) -> None:
     tls = {"certificate": pair.certificate, "key": pair.key, "port": 0}
     said_so_far = itertools.count(1)
     done = 0
+    book = tmp_path / "log"
 
-    with listener(tmp_path / "data", limits=IMPATIENT, tls=tls) as house:
+    with book.open("w") as log, logged(log), listener(tmp_path / "data", limits=IMPATIENT, tls=tls) as house:
 
         def told(when: str) -> tuple[int, int, int]:
             until(lambda: threading.active_count() <= threads, what="no thread left")
@@ -153,6 +158,23 @@ def _fuzz(tmp_path: Path, examples: int, drawn: Sequence[int | None]) -> None:
         house.until_filed()
         until(lambda: not house.open_parts(), what="nothing half received left behind")
     assert done >= examples * len(drawn)
+    _few_words(book, done)
+
+
+def _few_words(book: Path, conversations: int) -> None:
+    """A conversation is a line when it ends and, if somebody is to blame, one before it; no stack, no long value."""
+    with book.open() as lines:
+        levels = Counter[str]()
+        for line in lines:
+            said = json.loads(line)
+            levels[said["level"]] += 1
+            assert said["level"] != "error", line
+            assert "stack" not in said, line
+            assert len(line) < 500, line
+    print(f"{listener_house.chosen}: log lines of {conversations} conversations: {dict(levels)}", flush=True)
+    honest_ones = conversations // 50 + 9
+    assert levels["warning"] <= conversations
+    assert levels["info"] <= conversations + honest_ones
 
 
 def test_whatever_is_said_the_door_stays_open(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import socket
 import struct
 import threading
@@ -11,11 +13,14 @@ import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from impatient_door import CONTEXTS, EXPLICIT, MIB, MR, descriptors, door, honest, image, resident_bytes
+from logged import logged
 from peers import until
 from raw_peer import (
+    ABORT,
     P_DATA,
     RawPeer,
     associate_rq,
@@ -29,6 +34,8 @@ from raw_peer import (
 )  # fmt: skip
 
 from cauda.core import schema
+from cauda.listener import dimse
+from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
 
@@ -194,6 +201,46 @@ def test_who_hangs_up_within_a_pdu_leaves_nothing_behind(tmp_path: Path, where: 
             if rude:  # a reset instead of an orderly close
                 peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+def test_who_is_gone_before_it_is_accepted_takes_no_place_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our side fails over what came behind the request before it says that the association is established."""
+    established = dimse._established
+
+    def late(event: Any, where: Door) -> None:
+        if str(event.assoc.requestor.primitive.calling_ae_title).strip() == "GONE":
+            until(lambda: not event.assoc.dul.is_alive(), what="the connection closed")
+        established(event, where)
+
+    monkeypatch.setattr(dimse, "_established", late)
+    with door(tmp_path, max_associations_per_peer=2) as house:
+        threads = threading.active_count()
+        for _ in range(2):
+            with connected(house.ports.dimse) as peer:
+                peer.send(associate_rq(CONTEXTS, calling="GONE") + pdu(ABORT, b"\0\0\x4b\0"))  # no such source
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+        until(lambda: all(one["ended_at"] for one in house.rows(schema.association)), what="all ended in the ledger")
+
+
+@pytest.mark.parametrize("after", [pdu(0x01, bytes(80)), pdu(0x02, bytes(80)), pdu(ABORT, b"\0\0\x4b\0"), b"\xff" * 9])
+def test_what_comes_right_behind_a_request_is_one_line_in_the_log(tmp_path: Path, after: bytes) -> None:
+    """PDUs out of turn, an A-ABORT of an impossible source: no stack, and nothing that grows with what was said."""
+    with io.StringIO() as stream:
+        with logged(stream), door(tmp_path) as house:
+            threads = threading.active_count()
+            for _ in range(20):
+                with connected(house.ports.dimse) as peer:
+                    peer.send(associate_rq(CONTEXTS) + after)
+                    while peer.receive():
+                        pass
+            until(lambda: threading.active_count() <= threads, what="no thread left")
+        said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    warnings = [one for one in said if one["level"] == "warning"]
+    assert not [one for one in said if one["level"] == "error" or "stack" in one]
+    assert len(warnings) <= 20
+    assert all(one["address"] == "127.0.0.1" for one in warnings)
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")

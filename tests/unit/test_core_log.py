@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import structlog
+from logged import logged
 
 from cauda.core import log
 
@@ -18,17 +18,8 @@ from cauda.core import log
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
     stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    names = ("pynetdicom", "pydicom", "celery", "kombu", "uvicorn", "alembic", "highdicom", "httpx")
-    levels = {name: logging.getLogger(name).level for name in names}
-    log.configure(level="debug", form="json", stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-    structlog.reset_defaults()
+    with logged(stream, level="debug"):
+        yield stream
 
 
 def test_each_line_is_one_json_object_with_its_part(out: io.StringIO) -> None:
