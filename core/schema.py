@@ -67,12 +67,13 @@ class ResultKind(StrEnum):
 
     SR = "sr"
     SC = "sc"
+    HEAT_MAP = "heatmap"  # a page that explains the model
     REPLACES = "replaces"  # a note that rejects what its revision replaces
     KO = "ko"  # a note that takes back, at an operator's word
     WARNING = "warning"  # a page, where what was taken back stays visible
 
 
-READ = (ResultKind.SR, ResultKind.SC)  # what readers see
+READ = (ResultKind.SR, ResultKind.SC, ResultKind.HEAT_MAP)  # what readers see
 OF_REVISION = (*READ, ResultKind.REPLACES)  # what goes out of date with its revision
 WITHDRAWING = (ResultKind.KO, ResultKind.WARNING)  # what takes results back: it waits for nobody's leave
 

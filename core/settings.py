@@ -184,6 +184,7 @@ class Grading(_Section):
     time_limit_s: Seconds = 600
     max_deaths: int = Field(default=3, ge=1)
     not_analysed_page: bool = True  # CLINICAL.md 24
+    heat_map_page: bool = False  # CLINICAL.md 20
     deny_exams: tuple[str, ...] = (
         "pelvis", "becken", "bassin", "sacroiliac", "si joint", "isg", "abdomen", "prostate", "prostata",
         "enterography", "enterographie", "rectum", "hip", "huefte",

@@ -70,6 +70,7 @@ def _digest(settings: Settings) -> str:
     """Of the settings that shape a result, and of no others: a longer timeout makes no other report."""
     shaping: dict[str, Any] = {
         "deny_exams": settings.grading.deny_exams,
+        "heat_map_page": settings.grading.heat_map_page,
         "not_analysed_page": settings.grading.not_analysed_page,
         "timezone": settings.site.timezone,
     }

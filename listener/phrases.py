@@ -77,6 +77,7 @@ EVENTS = {
 }
 
 _KINDS: dict[str, str] = {
+    ResultKind.HEAT_MAP: "Heat map",
     ResultKind.REPLACES: "Rejection of earlier results",
     ResultKind.KO: "Retraction",
     ResultKind.WARNING: "Page that warns",

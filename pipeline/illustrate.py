@@ -24,12 +24,13 @@ Slices = Mapping[tuple[str, int], tuple[Frame, Volume]]  # by SOP instance and f
 
 def pictures(report: Report, images: Sequence[SourceImage]) -> Pictures:
     """Tiles and the sagittal picture; only slices named in the report are read. Rejected when one cannot be."""
-    slices = _named_slices(report, images)
+    slices = named_slices(report, images)
     tiles = _tiles(report.findings, slices)
     return Pictures(tiles=tiles, sagittal=_sagittal(report.findings, slices))
 
 
-def _named_slices(report: Report, images: Sequence[SourceImage]) -> Slices:
+def named_slices(report: Report, images: Sequence[SourceImage]) -> Slices:
+    """The slices that a report names, and no other; Rejected when one cannot be read."""
     wanted = {
         (evidence.sop_instance_uid, evidence.frame)
         for finding in report.findings

@@ -22,10 +22,11 @@ from cauda.core.schema import ResultKind
 from cauda.pipeline import words
 from cauda.pipeline.exclusions import study_text
 from cauda.pipeline.frames import number, text
+from cauda.pipeline.occlusion import HeatMap
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
 from cauda.pipeline.results.instance import new_instance
-from cauda.pipeline.results.secondary_capture import not_analysed, secondary_capture
+from cauda.pipeline.results.secondary_capture import heat_map, not_analysed, secondary_capture
 from cauda.pipeline.results.structured_report import structured_report
 
 FIRST_SERIES_NUMBER = 9901  # SR, then SC; the next free ones where the study uses these (CLINICAL.md 26)
@@ -45,6 +46,7 @@ class Origin:
     tracking_uids: Mapping[Level, str]
     identity_checked: bool
     sr_class: str = Comprehensive3DSRStorage
+    heat_map: bool = False
     series_numbers: Collection[int] = ()  # in use in the study, beside those of the images
 
 
@@ -74,12 +76,13 @@ def result_context(
     """
     digest = report.bundle.digest if report.bundle else "none"
     free = _free({number(source, "SeriesNumber") for source in sources} | set(origin.series_numbers))
-    sr_number, sc_number, note_number = next(free), next(free), next(free)
+    sr_number, sc_number = next(free), next(free)
+    heat_number = next(free) if origin.heat_map else None
     nowhere = ObjectIds(sop_instance_uid="", series_instance_uid="", series_number=0)
     context = ResultContext(
         sr=nowhere,
         sc=nowhere,
-        note_series_number=note_number,
+        note_series_number=next(free),
         at=datetime.fromtimestamp(claim.frozen_at, UTC),
         device_uid=uids.derived("device", origin.code_version, digest),
         code_version=origin.code_version,
@@ -97,7 +100,8 @@ def result_context(
     same = (claim.study_uid, str(claim.number), digest, attributes, str(origin.identity_checked))
     sr = _ids(ResultKind.SR, origin.sr_class, same, sr_number)
     sc = _ids(ResultKind.SC, SecondaryCaptureImageStorage, same, sc_number)
-    return replace(context, sr=sr, sc=sc), attributes
+    heat = heat_number and _ids(ResultKind.HEAT_MAP, SecondaryCaptureImageStorage, same, heat_number)
+    return replace(context, sr=sr, sc=sc, heat_map=heat or None), attributes
 
 
 def _ids(kind: ResultKind, sop_class: str, same: tuple[str, ...], series_number: int) -> ObjectIds:
@@ -161,13 +165,20 @@ def make(
     *,
     notice: bool,
     sr_class: str = Comprehensive3DSRStorage,
+    maps: Mapping[Level, HeatMap] | None = None,
 ) -> list[Result]:
-    """The objects of a report, in the order of their delivery; a rejected study has a ``notice`` or nothing."""
+    """The objects of a report, in the order of their delivery; a rejected study has a ``notice`` or nothing.
+
+    Without a heat map of any level there is no page of them.
+    """
     if report.status is Status.REPORTED:
-        return [
+        made = [
             Result(kind=ResultKind.SR, dataset=structured_report(report, sources, context, sr_class)),
             Result(kind=ResultKind.SC, dataset=secondary_capture(report, pictures, sources, context)),
         ]
+        if maps:
+            made.append(Result(kind=ResultKind.HEAT_MAP, dataset=heat_map(report, pictures, maps, sources, context)))
+        return made
     if notice:
         return [Result(kind=ResultKind.SC, dataset=not_analysed(report, sources, context))]
     return []

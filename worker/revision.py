@@ -19,6 +19,7 @@ from cauda.core.schema import RevisionKind, RevisionState
 from cauda.pipeline import words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.illustrate import pictures
+from cauda.pipeline.occlusion import heat_maps
 from cauda.pipeline.report_json import from_json, to_json
 from cauda.pipeline.results.retraction import RetractionReason
 from cauda.pipeline.results.structured_report import SR_CLASSES
@@ -79,6 +80,9 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
     phantom = any(is_phantom(image.header) for image in images)
     archives = _archives(post, report, _study_there(claim), phantom=phantom)
+    grading = post.settings.grading
+    maps = heat_maps(report, images, post.parts) if grading.heat_map_page and post.parts else {}
+    going_on()
     origin = results.Origin(
         code_version=post.fingerprint.code_version,
         site_timezone=post.settings.site.timezone,
@@ -88,6 +92,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         and bool(archives)
         and all(one is None or one.can_find for one in archives),
         sr_class=sr_class(archives),
+        heat_map=bool(maps),
         series_numbers=numbers_in_use(post, sent, archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
@@ -99,9 +104,9 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         said = _differences(post, published, report, carried) or ["unchanged"]
         change = change_text(published.number, said, claim.complete_reason)
         context = results.with_previous(context, published.made, change)
-    notice = post.settings.grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
+    notice = grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
     going_on()
-    made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class)
+    made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class, maps=maps)
     stored = tuple(put(post, claim, one) for one in made)
     note = None
     if replaced := published or before:  # what was only made may leave before these are written down

@@ -33,6 +33,7 @@ class ResultContext:
 
     sr: ObjectIds
     sc: ObjectIds
+    heat_map: ObjectIds | None = None  # None: none is made
     note_series_number: int = 9903  # of a note that rejects earlier results
     at: datetime  # aware; becomes the content, series and creation time
     device_uid: str  # stands for this software with this model: new when the model changes

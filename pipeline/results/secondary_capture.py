@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from cauda.core.domain import Report
+from cauda.core.domain import Level, Report
 from cauda.core.headers import MANUFACTURER
+from cauda.pipeline.occlusion import HeatMap
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.results import words
 from cauda.pipeline.results.codes import SOURCE_IMAGE, coded
 from cauda.pipeline.results.context import ResultContext
+from cauda.pipeline.results.heat_page import render_heat_page
 from cauda.pipeline.results.instance import MODEL_NAME, copy_element, new_instance, referenced
 from cauda.pipeline.results.notices import render_not_analysed, render_retracted
 from cauda.pipeline.results.page import render_page
@@ -28,6 +31,30 @@ def secondary_capture(
     made.DerivationDescription = "Page of machine grades with the images they were read from; unverified"
     shown = [(finding.axial.sop_instance_uid, finding.axial.frame) for finding in report.findings if finding.axial]
     shown += [(one.sagittal.sop_instance_uid, one.sagittal.frame) for one in report.findings if one.sagittal]
+    _name_sources(made, shown, sources)
+    return made
+
+
+def heat_map(
+    report: Report,
+    pictures: Pictures,
+    maps: Mapping[Level, HeatMap],
+    sources: Sequence[Dataset],
+    context: ResultContext,
+) -> Dataset:
+    """The heat map page, in a series of its own: nobody scrolls from the grades into it."""
+    if context.heat_map is None:
+        raise ValueError("ResultContext.heat_map says where the heat map goes")
+    pixels = render_heat_page(report, pictures, maps, context)
+    made = _capture(pixels, report, sources, replace(context, sc=context.heat_map))
+    made.SeriesDescription += " heat map"
+    made.DerivationDescription = "Where covering the picture changes the machine's grades; explains the model only"
+    named = [one.axial for one in report.findings if one.axial and one.level in maps]
+    _name_sources(made, [(one.sop_instance_uid, one.frame) for one in named], sources)
+    return made
+
+
+def _name_sources(made: Dataset, shown: Sequence[tuple[str, int]], sources: Sequence[Dataset]) -> None:
     by_uid = {str(source.SOPInstanceUID): source for source in sources}
     images = []
     for uid, frame in dict.fromkeys(shown):
@@ -36,7 +63,6 @@ def secondary_capture(
         images.append(item)
     if images:
         made.SourceImageSequence = images
-    return made
 
 
 def not_analysed(report: Report, sources: Sequence[Dataset], context: ResultContext) -> Dataset:
