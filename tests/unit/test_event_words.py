@@ -52,6 +52,9 @@ def values(expression: ast.expr, call: Call) -> Iterator[str]:
             yield from (head + text for text in values(tail, call))
         case ast.Attribute(value=ast.Name(id=enum), attr=member) if hasattr(schema, enum):
             yield str(getattr(schema, enum)[member])
+        case ast.IfExp(body=one, orelse=other):
+            yield from values(one, call)
+            yield from values(other, call)
         case ast.Name(id=name):
             yield from bound(name, call)
         case _:
