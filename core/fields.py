@@ -29,8 +29,16 @@ def _timezone(text: str) -> str:
     return text
 
 
+def _page_modality(text: str) -> str:
+    """MR would count as a series of the scanner's when the archive is asked what a study should hold."""
+    if not 2 <= len(text) <= 16 or not (text.isascii() and text.isalpha() and text.isupper()) or text in {"MR", "SR"}:
+        raise ValueError('a DICOM modality in capitals, such as "OT" or "XC"; not MR or SR, which are other series')
+    return text
+
+
 AeTitle = Annotated[str, AfterValidator(_aet)]
 Network = Annotated[str, AfterValidator(_network)]
+PageModality = Annotated[str, AfterValidator(_page_modality)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Seconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]

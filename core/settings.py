@@ -24,7 +24,7 @@ from pydantic_settings import (
 from cauda.core import passwords
 from cauda.core.destinations import Destination, is_loopback
 from cauda.core.errors import Misconfigured
-from cauda.core.fields import AeTitle, Network, Port, Seconds, Timezone
+from cauda.core.fields import AeTitle, Network, PageModality, Port, Seconds, Timezone
 from cauda.core.fields import Section as _Section
 
 
@@ -185,6 +185,7 @@ class Grading(_Section):
     max_deaths: int = Field(default=3, ge=1)
     not_analysed_page: bool = True  # CLINICAL.md 24
     heat_map_page: bool = False  # CLINICAL.md 20
+    page_modality: PageModality = "OT"  # of the Secondary Capture (CLINICAL.md 26)
     deny_exams: tuple[str, ...] = (
         "pelvis", "becken", "bassin", "sacroiliac", "si joint", "isg", "abdomen", "prostate", "prostata",
         "enterography", "enterographie", "rectum", "hip", "huefte",

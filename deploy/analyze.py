@@ -150,6 +150,7 @@ def _objects(
         site_timezone=settings.site.timezone,
         tracking_uids={level: uids.derived("tracking", salt, level) for level in Level},
         identity_checked=False,
+        page_modality=settings.grading.page_modality,
     )
     context, _ = result_context(claim, analysis.report, sources, origin)
     own = {

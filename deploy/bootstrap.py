@@ -72,6 +72,7 @@ def _digest(settings: Settings) -> str:
         "deny_exams": settings.grading.deny_exams,
         "heat_map_page": settings.grading.heat_map_page,
         "not_analysed_page": settings.grading.not_analysed_page,
+        "page_modality": settings.grading.page_modality,
         "timezone": settings.site.timezone,
     }
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()

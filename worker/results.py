@@ -45,6 +45,7 @@ class Origin:
     site_timezone: str | None
     tracking_uids: Mapping[Level, str]
     identity_checked: bool
+    page_modality: str = "OT"
     sr_class: str = Comprehensive3DSRStorage
     heat_map: bool = False
     series_numbers: Collection[int] = ()  # in use in the study, beside those of the images
@@ -94,6 +95,7 @@ def result_context(
         site_timezone=ZoneInfo(origin.site_timezone) if origin.site_timezone else None,
         identity=_identity(claim.identity or {}),
         identity_checked=origin.identity_checked,
+        sc_modality=origin.page_modality,
     )
     probe = new_instance(Comprehensive3DSRStorage, "SR", nowhere, report.study_instance_uid, sources, context)
     attributes = carried(probe)

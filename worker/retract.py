@@ -57,6 +57,7 @@ def take_back(post: Post, claim: Claim) -> Graded:
         tracking_uids=dict.fromkeys(Level, ""),
         identity_checked=True,
         series_numbers=numbers_in_use(post, sent, archives),
+        page_modality=post.settings.grading.page_modality,
     )
     context, _ = results.result_context(claim, report, sources, origin)
     context = replace(context, identity={"StudyInstanceUID": study_uid})

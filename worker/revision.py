@@ -91,6 +91,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         identity_checked=claim.identity_checked is not False
         and bool(archives)
         and all(one is None or one.can_find for one in archives),
+        page_modality=post.settings.grading.page_modality,
         sr_class=sr_class(archives),
         heat_map=bool(maps),
         series_numbers=numbers_in_use(post, sent, archives),

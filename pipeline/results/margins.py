@@ -10,6 +10,7 @@ from cauda.pipeline.results.context import ResultContext
 
 WIDTH = 1024
 EDGE = 18
+LOOP = 210  # left free in the middle of the title line: OHIF lays its film-loop control there (docs/viewers.md)
 
 
 def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) -> int:
@@ -17,14 +18,12 @@ def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) ->
     y = 0
     if context.research:
         y = band(draw, y, words.RESEARCH)
-    parts = ["CAUDA AI canal, UNVERIFIED"]
+    what, model = "CAUDA AI canal, UNVERIFIED", "no grading model"
     if report.bundle is not None:
-        parts += [report.bundle.scale.value, f"{report.bundle.name} {report.bundle.version}"]
-    else:
-        parts.append("no grading model")
-    title = " \u00b7 ".join(parts)
-    size = drawing.fitted(title, WIDTH - 2 * EDGE, 29, 20)
-    drawing.write(draw, (EDGE, y + 34), title, size, bold=True)
+        model = f"{report.bundle.scale.value} \u00b7 {report.bundle.name} {report.bundle.version}"
+    size = drawing.fitted(f"{what} {model}", WIDTH - 2 * EDGE - LOOP, 29, 20)
+    drawing.write(draw, (EDGE, y + 34), what, size, bold=True)
+    drawing.write(draw, (WIDTH - EDGE, y + 34), model, size, anchor="rs", bold=True)
     y += 46
     for line in drawing.wrapped(words.change_words(report, context) or "", WIDTH - 2 * EDGE, 22):
         drawing.write(draw, (EDGE, y + 20), line, 22, drawing.MODERATE)

@@ -119,6 +119,14 @@ def test_another_exam_or_a_site_that_does_not_want_it_gets_no_page(at: House) ->
     assert at.rows("result") == []
 
 
+def test_the_pages_modality_is_a_setting(at: House) -> None:
+    """Some viewers treat a modality in a way of their own."""
+    at.complete(builders.mr_study(1))
+    grading = at.settings.grading.model_copy(update={"page_modality": "XC"})
+    assert grade(at, grading=grading)["state"] == "reported"
+    assert [dcmread(path).Modality for path in at.outbox()] == ["SR", "XC"]
+
+
 def test_a_missing_file_is_waited_for(at: House) -> None:
     """A mount that is away is not the images' fault."""
     study_uid = at.complete(builders.mr_study(1))

@@ -21,6 +21,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"max_associations": 0}}, "limits.max_associations"),
     ({"completeness": {"quiet_s": 0}}, "completeness.quiet_s"),
     ({"grading": {"max_deaths": 0}}, "grading.max_deaths"),
+    ({"grading": {"page_modality": "MR"}}, "grading.page_modality"),
+    ({"grading": {"page_modality": "xc"}}, "grading.page_modality"),
     ({"site": {"timezone": "Mars/Olympus"}}, "site.timezone"),
     ({"destinations": ("http://x",)}, "destinations.0"),
     ({"destinations": ("dimse://PACS@host",)}, "destinations.0"),

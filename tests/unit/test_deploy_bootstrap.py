@@ -38,6 +38,7 @@ def test_a_longer_timeout_is_not_another_configuration() -> None:
     [
         {"grading": {"deny_exams": ["x"]}},
         {"grading": {"not_analysed_page": False}},
+        {"grading": {"page_modality": "XC"}},
         {"site": {"timezone": "Asia/Tokyo"}},
     ],
 )

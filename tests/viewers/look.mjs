@@ -1,14 +1,16 @@
-// node look.mjs BASE OUT NAME=STUDY_UID...   what OHIF makes of each study: screenshots, and JSON on standard output
+// node look.mjs CHROMIUM OHIF ORTHANC OUT < STUDIES   what viewers make of each study: screenshots, and JSON
 //
-// For each study: what it opens on before anybody clicks; the Secondary Capture; and, once the SR's measurements are
-// taken over, the image that the viewer jumps to for each of them. Everything waits for what it needs to see: with
-// pictures drawn in software a series takes tens of seconds to appear.
+// For each study: what OHIF opens on before anybody clicks; the Secondary Capture; and, once the SR's measurements are
+// taken over, the image that it jumps to for each of them; then the study and a series of each modality in Orthanc's
+// own pages and viewer. Everything waits for what it needs to see: pictures are drawn in software.
+import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
-const [base, out, ...studies] = process.argv.slice(2);
+const [program, base, orthanc, out] = process.argv.slice(2);
+const studies = JSON.parse(readFileSync(0, 'utf8'));
 const patience = { timeout: 240_000, polling: 500 };
 const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  executablePath: program,
   timeout: patience.timeout,
   args: [
     '--no-sandbox', '--use-angle=swiftshader', '--disable-gpu-sandbox', '--disable-background-networking',
@@ -27,11 +29,18 @@ const shown = () => {
   return set && image ? { modality: set.Modality, series: set.SeriesInstanceUID, image } : null;
 };
 
-async function look(name, uid) {
+// The newest series of ours of a modality, by what OHIF knows of it; null where there is none.
+const newest = (modality) =>
+  window.services.displaySetService.getActiveDisplaySets()
+    .filter((set) => set.Modality === modality && set.SeriesDescription?.includes('CAUDA'))
+    .sort((a, b) => `${a.SeriesDate}${a.SeriesTime}`.localeCompare(`${b.SeriesDate}${b.SeriesTime}`))
+    .at(-1)?.displaySetInstanceUID ?? null;
+
+async function look({ name, uid, series }) {
   const page = await browser.newPage({ viewport: { width: 1500, height: 900 } });
   page.setDefaultTimeout(patience.timeout);
   const errors = [];
-  page.on('pageerror', (error) => errors.push(String(error)));
+  page.on('pageerror', (error) => page.url().startsWith(base) && errors.push(String(error)));
   const shot = async (what) => {
     await page.waitForTimeout(2000); // a picture is drawn a moment after its data are there
     await page.screenshot({ path: `${out}/${name}-${what}.png`, ...patience });
@@ -44,14 +53,17 @@ async function look(name, uid) {
   const found = { name, opened: await page.evaluate(shown), capture: null, measurements: [], jumps: [], errors };
   await shot('opens');
 
-  const capture = page.locator('[data-cy="study-browser-thumbnail"]').filter({ hasText: 'CAUDA' }).last();
-  await capture.dblclick();
+  const thumbnail = async (modality) => {
+    const set = await page.evaluate(newest, modality);
+    return set && page.locator(`[id="thumbnail-${set}"]`);
+  };
+  await (await thumbnail('OT')).dblclick();
   await page.waitForFunction(`(${shown})()?.modality === 'OT'`, null, patience);
   found.capture = await page.evaluate(shown);
   await shot('capture');
 
-  const report = page.locator('[data-cy="study-browser-thumbnail-no-image"]').filter({ hasText: 'CAUDA' }).last();
-  if (await report.count()) { // a study that was not analysed gets none
+  const report = await thumbnail('SR');
+  if (report) { // a study that was not analysed gets none
     await report.dblclick();
     await page.waitForFunction(
       () => window.services.displaySetService.getActiveDisplaySets().some((set) => set.Modality === 'SR' && set.isLoaded),
@@ -63,7 +75,10 @@ async function look(name, uid) {
         .flatMap((set) => set.measurements.filter((one) => one.coords?.length)).length,
     );
     if (regions) {
-      await page.getByRole('button', { name: 'Yes', exact: true }).click();
+      const yes = page.locator('[data-cy="yes-hydrate-btn"]');
+      await yes.waitFor();
+      await shot('report');
+      await yes.click();
       await page.waitForFunction(() => window.services.measurementService.getMeasurements().length, null, patience);
       found.measurements = await page.evaluate(() =>
         window.services.measurementService.getMeasurements().map((one) => ({
@@ -80,10 +95,16 @@ async function look(name, uid) {
           .then(() => true, () => false);
         found.jumps.push({ label: one.label, wanted: one.sop, there, image: (await page.evaluate(shown))?.image });
       }
+      await page.locator('[data-cy="trackedMeasurements-btn"]').click(); // the list of them
       await shot('measurement');
     } else {
       await shot('report');
     }
+  }
+  for (const [modality, id] of Object.entries(series)) {
+    await page.goto(`${orthanc}/web-viewer/app/viewer.html?series=${id}`);
+    await page.waitForLoadState('networkidle');
+    await shot(`orthanc-${modality}`);
   }
   await page.close();
   return found;
@@ -91,9 +112,8 @@ async function look(name, uid) {
 
 const seen = [];
 for (const study of studies) {
-  const [name, uid] = study.split('=');
-  seen.push(await look(name, uid));
-  process.stderr.write(`looked at ${name}\n`);
+  seen.push(await look(study));
+  process.stderr.write(`looked at ${study.name}\n`);
 }
 await browser.close();
 process.stdout.write(JSON.stringify(seen, null, 1));

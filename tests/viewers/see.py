@@ -1,4 +1,4 @@
-"""What OHIF makes of a study with our results in it: `make viewers`.
+"""What OHIF and Orthanc's viewer make of a study with our results in it: `make viewers`.
 
 Phantoms are graded by the starter bundle and delivered to an Orthanc beside their images; OHIF runs over its DICOMweb
 in a headless Chromium. What the viewer says of itself is held against the files in the archive, read by pydicom; the
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,6 @@ from ohif import DICOMWEB, ohif
 from peers import Orthanc, orthanc
 from worker_house import House, house
 
-from cauda.core.schema import RevisionKind
 from cauda.models.bundle import load_bundle
 from cauda.models.phantom.protocol import Protocol
 from cauda.models.phantom.study import make_study
@@ -39,7 +40,10 @@ from cauda.worker.post import Post
 
 HERE = Path(__file__).parent
 STARTER = HERE.parents[1] / "models" / "starter"
+WEB_VIEWER = "/usr/share/orthanc/plugins/libOrthancWebViewer.so"
 SEED = 1
+STUDIES = {"normal": 14, "graded": 15, "revised": 4, "not-graded": 5}  # which phantom; "graded" has every grade
+GRADES = {"Normal/Mild", "Moderate", "Severe"}
 
 
 def main() -> None:
@@ -49,42 +53,68 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/viewers"))
     parser.add_argument("--only", action="append", help="a study's name, again for several")
     given = parser.parse_args()
+    browser = shutil.which(os.environ.get("CHROMIUM", "chromium")) or ""
+    if absent := missing(browser, given.dist):
+        sys.exit("\n".join(absent))
     given.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="cauda-viewers-") as data,
-        orthanc(Plugins=[DICOMWEB]) as pacs,
+        orthanc(Plugins=[DICOMWEB, WEB_VIEWER]) as pacs,
         ohif(given.dist, pacs.url) as url,
     ):
         studies = scene(house(Path(data), destinations=[pacs.dimse]), pacs, given.only)
-        named = [f"{name}={uid}" for name, uid in studies.items()]
+        asked = [{"name": name, "uid": uid, "series": series(pacs, uid)} for name, uid in studies.items()]
         answer = subprocess.run(
-            ["node", HERE / "look.mjs", url, given.out, *named], stdout=subprocess.PIPE, text=True, check=True
-        )
+            ["node", HERE / "look.mjs", browser, url, pacs.url, given.out],
+            input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
         (given.out / "seen.json").write_text(answer.stdout)
+        looked = json.loads(answer.stdout)
         wrong = [
-            f"{seen['name']}: {what}"
-            for seen in json.loads(answer.stdout)
-            for what in faults(seen, contents(pacs, studies[seen["name"]]))
+            f"{seen['name']}: {what}" for seen in looked for what in faults(seen, contents(pacs, studies[seen["name"]]))
         ]
+    said = {one["label"].rpartition(": ")[2] for seen in looked for one in seen["measurements"]}
+    if not given.only and not said >= GRADES:
+        wrong.append(f"not every grade was seen, only {sorted(said)}")
     sys.exit("\n".join(wrong) or 0)
+
+
+def missing(browser: str, dist: Path) -> list[str]:
+    """What is not here, and how to get it."""
+    here = {
+        "chromium: sudo apt-get install chromium, or say where one is with CHROMIUM=": Path(browser or "/nowhere"),
+        "Orthanc's DICOMweb: sudo apt-get install orthanc-dicomweb": Path(DICOMWEB),
+        "Orthanc's viewer: sudo apt-get install orthanc-webviewer": Path(WEB_VIEWER),
+        "OHIF: make tests/viewers/node_modules/.installed": dist / "index.html",
+    }
+    return [f"not found: {what}" for what, path in here.items() if not path.exists()]
+
+
+def series(pacs: Orthanc, study_uid: str) -> dict[str, str]:
+    """Orthanc's own identifiers of one series of every modality."""
+    (study,) = (one for one in pacs.get("/studies?expand") if one["MainDicomTags"]["StudyInstanceUID"] == study_uid)
+    found = pacs.get(f"/studies/{study['ID']}/series")
+    return {one["MainDicomTags"]["Modality"]: one["ID"] for one in found}
 
 
 def scene(at: House, pacs: Orthanc, only: Sequence[str] | None) -> dict[str, str]:
     """Study Instance UIDs by what became of the study; images and results are in the archive."""
     post = replace(at.post(), parts=load_bundle(STARTER, None))
     made = {}
-    for number, name in ((3, "graded"), (4, "revised"), (5, "not-graded")):
+    for name, number in STUDIES.items():
         if only and name not in only:
             continue
         images = make_study(SEED, number, Protocol(balanced=True, syntax=ExplicitVRLittleEndian)).images
-        if name == "not-graded":
-            images = [one for one in images if abs(float(one.ImageOrientationPatient[4])) < 0.5]  # no axials
-        for image in images:
+        axial = [one for one in images if abs(float(one.ImageOrientationPatient[4])) > 0.5]
+        late = {"not-graded": axial, "revised": axial[2 * len(axial) // 3 :]}.get(name, [])
+        later = {image.SOPInstanceUID for image in late}
+        first = [image for image in images if image.SOPInstanceUID not in later]
+        for image in first if name == "not-graded" else images:
             pacs.post("/instances", part10(image))
-        made[name] = at.complete(images)
+        made[name] = at.complete(first)
         work(post)
-        if name == "revised":
-            at.freeze(made[name], RevisionKind.REISSUE, "demographics corrected")
+        if name == "revised":  # the caudal slices come late
+            at.complete(late)
             work(post)
     return made
 
@@ -103,15 +133,17 @@ def contents(pacs: Orthanc, study_uid: str) -> list[Dataset]:
 def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
     """What the viewer showed and should not have, or the other way round."""
     of = {modality: [one for one in files if one.Modality == modality] for modality in ("MR", "OT", "SR")}
-    if bool(of["SR"]) != (seen["name"] != "not-graded") or not of["OT"]:
+    wanted = {"not-graded": (0, 1), "revised": (2, 2)}.get(seen["name"], (1, 1))
+    if (len(of["SR"]), len(of["OT"])) != wanted:
         yield f"the archive has {len(of['SR'])} SR and {len(of['OT'])} SC"
     if seen["opened"]["series"] not in {one.SeriesInstanceUID for one in of["MR"]}:
         yield f"opens on {seen['opened']}, which is none of the images' series"
-    if not any(f"/{one.SOPInstanceUID}/" in seen["capture"]["image"] for one in of["OT"]):
-        yield f"shows {seen['capture']} for the Secondary Capture"
-    reports = [sorted(regions(one)) for one in of["SR"]] or [[]]
-    if sorted((one["label"], one["sop"]) for one in seen["measurements"]) not in reports:
-        yield f"takes over {seen['measurements']}, but the reports have {reports}"
+    newest = {kind: max(found, key=lambda one: one.SeriesTime) for kind, found in of.items() if found}
+    if f"/{newest['OT'].SOPInstanceUID}/" not in seen["capture"]["image"]:
+        yield f"shows {seen['capture']} for the newest Secondary Capture"
+    told = sorted(regions(newest["SR"])) if "SR" in newest else []
+    if sorted((one["label"], one["sop"]) for one in seen["measurements"]) != told:
+        yield f"takes over {seen['measurements']}, but the newest report has {told}"
     for jump in seen["jumps"]:
         if not jump["there"]:
             yield f"jumps to {jump['image']} for {jump['label']}, not to {jump['wanted']}"
