@@ -9,7 +9,7 @@ from torch import Tensor
 from cauda.models.phantom.frame import Frame
 from cauda.models.phantom.noise import noise
 from cauda.models.phantom.spine import Spine
-from cauda.models.phantom.tissue import Tissue
+from cauda.models.phantom.tissue import Tissue, drawn
 
 _CORTEX_MM = 0.9
 _REMNANT_MM = 1.5
@@ -38,43 +38,43 @@ def _bodies(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     in_disc = f.ds.abs() < wedge
     body = (inside < 1) & ~in_disc
     edge = f.ds.abs() - wedge  # from the endplate
-    out = torch.where(body, int(Tissue.MARROW), out)
-    out = torch.where(body & sacral, int(Tissue.SACRUM), out)
+    out = drawn(out, body, Tissue.MARROW)
+    out = drawn(out, body & sacral, Tissue.SACRUM)
     patchy = f.uneven[:, 3]
     vein = ((f.ds.abs() - 18) / 2.6) ** 2 + ((1 - ahead) / 0.7) ** 2 + (f.u / 6) ** 2 < 1 + 0.3 * patchy
     worn = (edge < _of(spine.fatty, f) * (1 + 0.45 * patchy)) & (patchy > -0.3)
     fatty = body & ~sacral & (worn | vein)
-    out = torch.where(fatty, int(Tissue.FATTY_MARROW), out)
-    out = torch.where(body & ((inside >= 0.9) | (edge < _CORTEX_MM)), int(Tissue.CORTEX), out)
-    out = torch.where(in_disc & (inside < 1.12), int(Tissue.ANNULUS), out)
+    out = drawn(out, fatty, Tissue.FATTY_MARROW)
+    out = drawn(out, body & ((inside >= 0.9) | (edge < _CORTEX_MM)), Tissue.CORTEX)
+    out = drawn(out, in_disc & (inside < 1.12), Tissue.ANNULUS)
     core = in_disc & (inside < 0.56 + 0.08 * patchy) & (f.ds.abs() < wedge * 0.75)
     dry = _of(spine.degeneration, f) + 0.18 * patchy > 0.55
     cleft = (f.ds.abs() < 0.7) & (inside < 0.4)
-    out = torch.where(core, int(Tissue.NUCLEUS), out)
-    out = torch.where(core & (dry | cleft), int(Tissue.DRY_NUCLEUS), out)
+    out = drawn(out, core, Tissue.NUCLEUS)
+    out = drawn(out, core & (dry | cleft), Tissue.DRY_NUCLEUS)
     out = _remnant(spine, f, sacral & (inside < 1), ahead.abs(), out)
     # what stands behind the wall into the canal is disc too
     pushed = ((f.v - (f.front - f.wall) - f.wall + half_depth) / half_depth).clamp_min(0)
     outline = (f.u.abs() / (half_width * 1.06)) ** 2.6 + pushed**2.6
     bulging = (f.v > f.wall - 0.6 * half_depth) & (outline < 1.0) & (f.ds.abs() < height + 3) & ~(inside < 1)
     bulging &= f.v <= f.front
-    out = torch.where(bulging, int(Tissue.ANNULUS), out)
+    out = drawn(out, bulging, Tissue.ANNULUS)
     band = (f.v > f.wall - 0.2) & (f.v < f.wall + 0.9) & (f.u.abs() < 9) & ~in_disc & (f.v <= f.front)
-    return torch.where(band, int(Tissue.LIGAMENT), out)
+    return drawn(out, band, Tissue.LIGAMENT)
 
 
 def _of(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], f: Frame) -> Tensor:
     """A value a disc, at the nearest disc of each point."""
-    return torch.from_numpy(values.astype(np.float32)).to(f.u.device)[f.disc]
+    return torch.from_numpy(values.astype(np.float32)).to(f.u.device).index_select(0, f.disc)
 
 
 def _remnant(spine: Spine, f: Frame, sacrum: Tensor, from_middle: Tensor, out: Tensor) -> Tensor:
     share, at = spine.remnant
     away = (f.s - at).abs()
     disc = sacrum & (away < _REMNANT_MM + 2.5 * share) & (from_middle < share)
-    out = torch.where(disc, int(Tissue.ANNULUS), out)
+    out = drawn(out, disc, Tissue.ANNULUS)
     core = disc & (away < 2.5 * share - 0.8) & (from_middle < 0.7 * share)
-    return torch.where(core, int(Tissue.NUCLEUS), out)
+    return drawn(out, core, Tissue.NUCLEUS)
 
 
 def _foramina(spine: Spine, f: Frame, out: Tensor) -> Tensor:
@@ -84,15 +84,15 @@ def _foramina(spine: Spine, f: Frame, out: Tensor) -> Tensor:
         (across > f.side - 1) & (across < f.side + 13) & (f.v > f.wall - 3) & (f.arch_v < 4) & (f.ds > -15) & (f.ds < 5)
     )
     free = out != int(Tissue.ANNULUS)
-    out = torch.where(door & free & (f.v > f.wall), int(Tissue.FAT), out)
+    out = drawn(out, door & free & (f.v > f.wall), Tissue.FAT)
     down = (across - f.side).clamp(0, 26) / 26  # the root runs down and forward as it leaves
     root_s, root_v = -13.0 + 13.0 * down, f.wall + 4.5 - 5.0 * down
     radius = 1.5 + 1.5 * torch.exp(-(((down - 0.3) / 0.18) ** 2))
     root = ((f.ds - root_s) ** 2 + (f.v - root_v) ** 2 < radius**2) & (across > f.side - 2) & (down < 1)
     root &= f.s < float(spine.disc_s[-1]) + 4
     vein = ((f.ds - root_s - 4.5) ** 2 + (f.v - root_v - 1.0) ** 2 < 1.1) & door
-    out = torch.where(vein & free, int(Tissue.VESSEL), out)
-    return torch.where(root & free, int(Tissue.NERVE), out)
+    out = drawn(out, vein & free, Tissue.VESSEL)
+    return drawn(out, root & free, Tissue.NERVE)
 
 
 def _arches(spine: Spine, f: Frame, out: Tensor) -> Tensor:
@@ -113,20 +113,20 @@ def _arches(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     process &= f.s < 40
     wing = _wings(f, across)
     bone = (pedicle | lamina | process | (wing < 1)) & ~((out == Tissue.NERVE) & ~pedicle)
-    out = torch.where(bone, int(Tissue.ARCH), out)
+    out = drawn(out, bone, Tissue.ARCH)
     rim = lamina & ((deep < _CORTEX_MM) | (thick - deep < _CORTEX_MM))
     rim |= process & ((long > 0.8) | (across > 2.7)) & ~lamina
     rim |= pedicle & ((across < f.side + _CORTEX_MM) | (across > f.side + 8 - _CORTEX_MM)) & ~lamina
     rim |= (wing < 1) & (wing > 0.55) & ~lamina & ~pedicle
-    out = torch.where(rim, int(Tissue.CORTEX), out)
+    out = drawn(out, rim, Tissue.CORTEX)
     between = (across < 2.2) & (v > back + 5) & (v < f.depth + 28) & ~process & (f.s < 12)
     grain = noise(spine.seed + 7, f.points, 6.0)
-    out = torch.where(between & ~lamina, int(Tissue.FAT), out)
-    out = torch.where(between & ~lamina & (grain[:, 0].abs() < 0.35), int(Tissue.LIGAMENT), out)
+    out = drawn(out, between & ~lamina, Tissue.FAT)
+    out = drawn(out, between & ~lamina & (grain[:, 0].abs() < 0.35), Tissue.LIGAMENT)
     out = _facets(spine, f, out, behind, grain[:, 1])
     flavum = behind & (v >= back) & (v < back + f.flavum) & (across < f.side + 3) & (f.ds.abs() <= _FLAVUM_MM)
     flavum &= (across > 0.35) | (f.flavum > 4)  # a cleft in the middle, where the two do not meet
-    return torch.where(flavum, int(Tissue.FLAVUM), out)
+    return drawn(out, flavum, Tissue.FLAVUM)
 
 
 def _wings(f: Frame, across: Tensor) -> Tensor:
@@ -140,19 +140,19 @@ def _wings(f: Frame, across: Tensor) -> Tensor:
 def _facets(spine: Spine, f: Frame, out: Tensor, behind: Tensor, grain: Tensor) -> Tensor:
     """Two bones that meet in a curved joint: the upper process of the vertebra below lies in front."""
     table = torch.tensor(
-        [[(j.angle, j.size, j.gap, float(j.fluid)) for j in pair] for pair in spine.joints],
+        [(j.angle, j.size, j.gap, float(j.fluid)) for pair in spine.joints for j in pair],
         dtype=torch.float32, device=f.u.device,
     )  # fmt: skip
-    angle, size, gap, fluid = table[f.disc, (f.u > 0).long()].unbind(1)
+    angle, size, gap, fluid = table.index_select(0, 2 * f.disc + (f.u > 0)).unbind(1)
     x, y = f.u.abs() - f.side - 6.5, f.arch_v - 4
     along = x * torch.sin(angle) + y * torch.cos(angle)
     apart = x * torch.cos(angle) - y * torch.sin(angle) + 0.02 * along**2
     reach = (apart / (6.6 * size)) ** 2 + (along / (7.4 * size)) ** 2 + 0.07 * grain
     whole = (reach < 1) & (f.ds.abs() < 12 + 2 * grain) & behind
     joint = whole & (apart.abs() < gap / 2) & (along.abs() < 6 * size)
-    out = torch.where(whole, int(Tissue.ARCH), out)
+    out = drawn(out, whole, Tissue.ARCH)
     lining = whole & ((reach > 0.78) | (apart.abs() < gap / 2 + _CORTEX_MM))
-    out = torch.where(lining, int(Tissue.CORTEX), out)
+    out = drawn(out, lining, Tissue.CORTEX)
     wet = joint & (fluid > 0) & (apart.abs() < gap / 2 - 0.2)
-    out = torch.where(joint, int(Tissue.LIGAMENT), out)
-    return torch.where(wet, int(Tissue.FLUID), out)
+    out = drawn(out, joint, Tissue.LIGAMENT)
+    return drawn(out, wet, Tissue.FLUID)

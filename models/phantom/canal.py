@@ -10,7 +10,7 @@ from torch import Tensor
 from cauda.core.domain import Level
 from cauda.models.phantom.frame import SLOPE, Frame
 from cauda.models.phantom.spine import Spine
-from cauda.models.phantom.tissue import Tissue
+from cauda.models.phantom.tissue import Tissue, drawn
 
 _RIM_MM = 0.5  # dura and the fat no picture shows
 _ENDS_S = 75.0
@@ -25,7 +25,7 @@ _Blob = tuple[float, Tensor, Tensor]  # u, v and radius at each point's s
 def paint_canal(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     """The label map (N,) with the canal's content drawn over it."""
     inside = (f.u.abs() < f.side) & (f.v > f.front) & (f.v < f.back) & (f.s < _ENDS_S)
-    out = torch.where(inside, int(Tissue.EPIDURAL_FAT), out)
+    out = drawn(out, inside, Tissue.EPIDURAL_FAT)
     where = inside.nonzero()[:, 0]
     if not len(where):
         return out
@@ -61,17 +61,17 @@ def _content(spine: Spine, f: _Few, out: Tensor) -> Tensor:
     sac = ((f.u / width) ** 2 + (f.v / depth) ** 2 < 1) & (f.v > f.front + _RIM_MM)
     sac &= (f.v < f.back - _RIM_MM) & (f.u.abs() < f.side - _RIM_MM)
     blobs = _fragments(spine, f)
-    out = torch.where(sac, int(Tissue.CSF), out)
+    out = drawn(out, sac, Tissue.CSF)
     apex = f.back + SLOPE * f.u.abs() - _RIM_MM
     narrow = torch.minimum(width, f.side - _RIM_MM).clamp_min(1)
     front = torch.maximum(f.front + _RIM_MM, -depth)
-    out = torch.where(sac & _rootlets(spine, f, (narrow, depth, front, apex), blobs), int(Tissue.ROOT), out)
+    out = drawn(out, sac & _rootlets(spine, f, (narrow, depth, front, apex), blobs), Tissue.ROOT)
     middle = (front + torch.minimum(apex, depth)) / 2
     taper = ((spine.conus_s - f.s) / 25).clamp(0, 1) ** 0.6
     cord = (f.u / (4.8 * taper + 1e-3)) ** 2 + ((f.v - middle) / (3.7 * taper + 1e-3)) ** 2 < 1
-    out = torch.where(cord & sac & (f.s < spine.conus_s), int(Tissue.CORD), out)
+    out = drawn(out, cord & sac & (f.s < spine.conus_s), Tissue.CORD)
     for x, y, radius in blobs:
-        out = torch.where((f.u - x) ** 2 + (f.v - y) ** 2 < radius**2, int(Tissue.FRAGMENT), out)
+        out = drawn(out, (f.u - x) ** 2 + (f.v - y) ** 2 < radius**2, Tissue.FRAGMENT)
     return out
 
 

@@ -53,9 +53,9 @@ def frame(spine: Spine, points: Tensor) -> Frame:
     width, depth, gap, body, arch = _at(table[:, [0, 6, 7, 8, 9, 10]], s)[:, 1:].unbind(1)
     discs = torch.from_numpy(spine.disc_s.astype(np.float32)).to(points.device)
     disc = torch.bucketize(s, (discs[1:] + discs[:-1]) / 2)
-    ds = s - discs[disc]
+    ds = s - discs.index_select(0, disc)
     near, long = torch.exp(-((ds / 7.5) ** 2)), torch.exp(-((ds / 14.0) ** 2))
-    causes = _causes(spine, points.device)[disc]
+    causes = _causes(spine, points.device).index_select(0, disc)
     bulge, protrusion, where, flavum, facet, fat = causes.unbind(1)
     focal = torch.exp(-(((u - where) / 4.5) ** 2))
     wall = -(depth + gap) - body
@@ -99,7 +99,7 @@ def _at(table: Tensor, s: Tensor) -> Tensor:
     """Rows of the table, interpolated."""
     at = (s - table[0, 0]).clamp(0, len(table) - 1.001)
     low = at.int()
-    return torch.lerp(table[low], table[low + 1], (at - low)[:, None])
+    return torch.lerp(table.index_select(0, low), table.index_select(0, low + 1), (at - low)[:, None])
 
 
 def _coordinates(table: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +109,7 @@ def _coordinates(table: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]
     first, last = float(table[0, 0]), len(table) - 1
     s = first + torch.searchsorted(-table[:, 2].contiguous(), (-z).contiguous()).float()
     for _ in range(4):  # to the nearest millimetre; the rest is straight
-        near, cy, cz, sin, cos = line[(s - first).round().clamp(0, last).int()].unbind(1)
+        near, cy, cz, sin, cos = line.index_select(0, (s - first).round().clamp(0, last).int()).unbind(1)
         s = near + ((y - cy) * sin - (z - cz) * cos).clamp(-25, 25)
     _, cy, cz, sin, cos, lean = _at(table[:, :6].contiguous(), s).unbind(1)
     return x - lean, (y - cy) * cos + (z - cz) * sin, s

@@ -183,7 +183,7 @@ def personal(spine: Spine) -> F64:
 def section(spine: Spine, plane: Plane, parts: int = 3) -> list[Labels]:
     """The label maps of ``parts`` sheets through a slice's thickness."""
     offsets = (np.arange(parts) - (parts - 1) / 2) * plane.thickness_mm / parts
-    return [labels(spine, plane.points(offset)) for offset in offsets]
+    return list(labels(spine, np.stack([plane.points(offset) for offset in offsets])))
 
 
 def picture(spine: Spine, plane: Plane, signal: F64, draw: np.random.Generator, spoil: Spoil, parts: int = 3) -> F32:

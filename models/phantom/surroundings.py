@@ -8,7 +8,7 @@ from torch import Tensor
 from cauda.models.phantom.frame import Frame
 from cauda.models.phantom.noise import noise
 from cauda.models.phantom.spine import Spine
-from cauda.models.phantom.tissue import Tissue
+from cauda.models.phantom.tissue import Tissue, drawn
 
 _SKIN_MM = 2.0
 _KIDNEY_MM = (24.0, 21.0, 54.0)  # half axes: across, deep, along
@@ -30,25 +30,25 @@ def paint_surroundings(spine: Spine, f: Frame, out: Tensor) -> Tensor:
     flank = reach - 25 * ((f.v + 60).clamp(-80, 110) / 110) ** 2
     front_skin = belly_edge - 95 - spine.skin
     depth = torch.minimum(torch.minimum(back_skin - f.v, flank - across), f.v - front_skin)
-    out = torch.where(depth < _SKIN_MM, int(Tissue.SKIN), out)
-    return torch.where(depth < 0, int(Tissue.AIR), out)
+    out = drawn(out, depth < _SKIN_MM, Tissue.SKIN)
+    return drawn(out, depth < 0, Tissue.AIR)
 
 
 def _belly(spine: Spine, f: Frame, edge: Tensor, coarse: Tensor, out: Tensor) -> Tensor:
     belly = (f.v < edge - 6) & (f.u.abs() < 110) & (f.v > edge - 95)
-    out = torch.where(belly & (coarse[:, 0] > -0.3), int(Tissue.BOWEL), out)
-    out = torch.where(belly & (coarse[:, 1] > 1.5) & (f.v < edge - 25), int(Tissue.GAS), out)
+    out = drawn(out, belly & (coarse[:, 0] > -0.3), Tissue.BOWEL)
+    out = drawn(out, belly & (coarse[:, 1] > 1.5) & (f.v < edge - 25), Tissue.GAS)
     top = float(spine.disc_s[1])
     for side, along in ((1.0, top + 40), (-1.0, top + 52)):  # the right one lies lower
         a, b, c = _KIDNEY_MM
         far = ((f.u - side * 62) / a) ** 2 + ((f.v - f.wall + 20) / b) ** 2 + ((f.s - along) / c) ** 2
-        out = torch.where(far < 1, int(Tissue.KIDNEY), out)
+        out = drawn(out, far < 1, Tissue.KIDNEY)
         sinus = ((f.u - side * 55) / 9) ** 2 + ((f.v - f.wall + 22) / 8) ** 2 + ((f.s - along) / 26) ** 2
-        out = torch.where(sinus < 1 + 0.4 * coarse[:, 2], int(Tissue.FAT), out)
+        out = drawn(out, sinus < 1 + 0.4 * coarse[:, 2], Tissue.FAT)
     for side, radius in ((1.0, 8.5), (-1.0, 10.5)):  # aorta on the left, vena cava on the right
         apart = torch.where(f.s < -20, 11.0, 11.0 + 0.5 * (f.s + 20))
         vessel = (f.u - side * apart) ** 2 + (f.v - edge + radius + 3) ** 2 < radius**2
-        out = torch.where(vessel & (f.s < 60), int(Tissue.VESSEL), out)
+        out = drawn(out, vessel & (f.s < 60), Tissue.VESSEL)
     return out
 
 
@@ -61,17 +61,14 @@ def _muscles(spine: Spine, f: Frame, across: Tensor, grains: tuple[Tensor, Tenso
     back = (f.v > 3 + 2.5 * coarse) & (f.v < edge) & (across < 64)
     lean = 0.4 * coarse + 0.55 * bundles[:, 0] + 0.6 * marbling[:, 0] < fatty
     septum = (across - 27 - 0.25 * (f.v - 15) - 2 * coarse).abs() < 0.35 + 0.4 * bundles[:, 2]
-    out = torch.where(back, _either(lean & ~septum, out), out)
+    out = drawn(drawn(out, back, Tissue.FAT), back & lean & ~septum, Tissue.MUSCLE)
     fascia = (f.v - edge).abs() < 0.8
-    out = torch.where(fascia & (across < 64), int(Tissue.LIGAMENT), out)
+    out = drawn(out, fascia & (across < 64), Tissue.LIGAMENT)
     quadratus = ((across - 66) / 13) ** 2 + ((f.v - f.wall - 6) / 9) ** 2 < 1 + 0.15 * bundles[:, 1]
     psoas = ((across - 39) / 15) ** 2 + ((f.v - f.wall + 18) / 21) ** 2 < ((f.s + 190) / 110).clamp(0, 1.1)
     streaks = 0.3 * coarse + 0.5 * bundles[:, 3] + 0.5 * marbling[:, 1] < 1.9 - 0.4 * spine.muscle_fat
-    return torch.where(psoas | (quadratus & (f.s < -20)), _either(streaks, out), out)
-
-
-def _either(muscle: Tensor, out: Tensor) -> Tensor:
-    return torch.where(muscle, int(Tissue.MUSCLE), int(Tissue.FAT)).to(out.dtype)
+    deep = psoas | (quadratus & (f.s < -20))
+    return drawn(drawn(out, deep, Tissue.FAT), deep & streaks, Tissue.MUSCLE)
 
 
 def _ilium(f: Frame, across: Tensor, out: Tensor) -> Tensor:
@@ -85,5 +82,5 @@ def _ilium(f: Frame, across: Tensor, out: Tensor) -> Tensor:
         & (f.v < 45)
         & (f.v > -80)
     )
-    out = torch.where(wing, int(Tissue.CORTEX), out)
-    return torch.where(wing & (apart.abs() < 4.6), int(Tissue.ILIUM), out)
+    out = drawn(out, wing, Tissue.CORTEX)
+    return drawn(out, wing & (apart.abs() < 4.6), Tissue.ILIUM)
