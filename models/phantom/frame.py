@@ -47,6 +47,7 @@ class Frame:
 def frame(spine: Spine, points: Tensor) -> Frame:
     """The frame of patient points (N, 3), float32."""
     table = _along(spine, points.device)
+    points = _columns(points)
     u, v, s = _coordinates(table, points)
     rough = noise(spine.seed + 5, points, _ROUGH_SCALE_MM) * _ROUGH_MM
     u, v, s = u + rough[:, 0], v + rough[:, 1], s + 0.6 * rough[:, 2]
@@ -66,7 +67,7 @@ def frame(spine: Spine, points: Tensor) -> Frame:
     return Frame(
         points=points, u=u, v=v, s=s, disc=disc, ds=ds, near=near, long=long, width=width, depth=depth,
         sac_v=-(body + arch) / 2, wall=wall, front=front, back=back, side=width + 2.5 - facet * long,
-        arch_v=v + arch, flavum=thick, lipo=fat * long, uneven=noise(spine.seed, points, _UNEVEN_SCALE_MM),
+        arch_v=v + arch, flavum=thick, lipo=fat * long, uneven=_columns(noise(spine.seed, points, _UNEVEN_SCALE_MM)),
     )  # fmt: skip
 
 
@@ -93,6 +94,11 @@ def _along(spine: Spine, device: torch.device) -> Tensor:
         *spine.slip(s),
     ]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)).to(device)
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """The same (N, k), each column in one piece: single ones are used often."""
+    return rows.T.contiguous().T
 
 
 def _at(table: Tensor, s: Tensor) -> Tensor:

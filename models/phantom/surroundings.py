@@ -12,6 +12,7 @@ from cauda.models.phantom.tissue import Tissue, drawn
 
 _SKIN_MM = 2.0
 _KIDNEY_MM = (24.0, 21.0, 54.0)  # half axes: across, deep, along
+_BESIDE_MM = 37.0  # kidneys lie farther to the side
 
 
 def paint_surroundings(spine: Spine, f: Frame, out: Tensor) -> Tensor:
@@ -35,21 +36,27 @@ def paint_surroundings(spine: Spine, f: Frame, out: Tensor) -> Tensor:
 
 
 def _belly(spine: Spine, f: Frame, edge: Tensor, coarse: Tensor, out: Tensor) -> Tensor:
-    belly = (f.v < edge - 6) & (f.u.abs() < 110) & (f.v > edge - 95)
-    out = drawn(out, belly & (coarse[:, 0] > -0.3), Tissue.BOWEL)
-    out = drawn(out, belly & (coarse[:, 1] > 1.5) & (f.v < edge - 25), Tissue.GAS)
+    """Bowel, kidneys and great vessels; only points that one of them can reach are looked at."""
+    reach = (f.v < f.wall + 1) & ((f.u.abs() > _BESIDE_MM) | (f.v < edge - 3))
+    where = reach.nonzero()[:, 0]
+    if not len(where):
+        return out
+    u, v, s, wall, edge, coarse, found = (x.index_select(0, where) for x in (f.u, f.v, f.s, f.wall, edge, coarse, out))
+    belly = (v < edge - 6) & (u.abs() < 110) & (v > edge - 95)
+    found = drawn(found, belly & (coarse[:, 0] > -0.3), Tissue.BOWEL)
+    found = drawn(found, belly & (coarse[:, 1] > 1.5) & (v < edge - 25), Tissue.GAS)
     top = float(spine.disc_s[1])
     for side, along in ((1.0, top + 40), (-1.0, top + 52)):  # the right one lies lower
         a, b, c = _KIDNEY_MM
-        far = ((f.u - side * 62) / a) ** 2 + ((f.v - f.wall + 20) / b) ** 2 + ((f.s - along) / c) ** 2
-        out = drawn(out, far < 1, Tissue.KIDNEY)
-        sinus = ((f.u - side * 55) / 9) ** 2 + ((f.v - f.wall + 22) / 8) ** 2 + ((f.s - along) / 26) ** 2
-        out = drawn(out, sinus < 1 + 0.4 * coarse[:, 2], Tissue.FAT)
+        far = ((u - side * 62) / a) ** 2 + ((v - wall + 20) / b) ** 2 + ((s - along) / c) ** 2
+        found = drawn(found, far < 1, Tissue.KIDNEY)
+        sinus = ((u - side * 55) / 9) ** 2 + ((v - wall + 22) / 8) ** 2 + ((s - along) / 26) ** 2
+        found = drawn(found, sinus < 1 + 0.4 * coarse[:, 2], Tissue.FAT)
     for side, radius in ((1.0, 8.5), (-1.0, 10.5)):  # aorta on the left, vena cava on the right
-        apart = torch.where(f.s < -20, 11.0, 11.0 + 0.5 * (f.s + 20))
-        vessel = (f.u - side * apart) ** 2 + (f.v - edge + radius + 3) ** 2 < radius**2
-        out = drawn(out, vessel & (f.s < 60), Tissue.VESSEL)
-    return out
+        apart = torch.where(s < -20, 11.0, 11.0 + 0.5 * (s + 20))
+        vessel = (u - side * apart) ** 2 + (v - edge + radius + 3) ** 2 < radius**2
+        found = drawn(found, vessel & (s < 60), Tissue.VESSEL)
+    return out.index_put((where,), found)
 
 
 def _muscles(spine: Spine, f: Frame, across: Tensor, grains: tuple[Tensor, Tensor, Tensor], out: Tensor) -> Tensor:
