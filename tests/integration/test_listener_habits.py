@@ -5,119 +5,26 @@ The policy is the server's own: 10 minutes after the last release, 10 minutes of
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import builders
 import pytest
-from ledgers import Time
-from listener_house import House, association, listener, store, with_meta
-from peers import until
+from hospital import MINUTE, Hospital, opened
+from listener_house import with_meta
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import RowMapping, update
 
-from cauda.core import ledger, schema
-from cauda.core.schema import StudyState
-from cauda.listener import completeness, serve
+from cauda.core import schema
 
 pytestmark = pytest.mark.peers
-
-MINUTE = 60.0
-_STEP_S = 45.0  # shorter than a listener may be silent before it and its associations are taken for dead
-_IDLE_STEP_S = 300.0  # while nothing is open
-CONTEXTS = [(builders.MR_IMAGE, ExplicitVRLittleEndian)]
-
-
-@dataclass(kw_only=True)
-class Hospital:
-    """A listener whose ledger's clock stands still until the test lets it go on."""
-
-    house: House
-    time: Time
-    ticks: list[int] = field(default_factory=list)
-
-    def settle(self) -> None:
-        """Everything landed is filed, and the completeness rule has looked at it since."""
-        self.house.until_filed()
-        seen = len(self.ticks)
-        until(lambda: len(self.ticks) >= seen + 2, what="two ticks")
-
-    def passes(self, seconds: float) -> None:
-        """Let time go by; the listener ticks all the while."""
-        self.settle()
-        while seconds > 0:
-            at_work = any(one["ended_at"] is None for one in self.house.rows(schema.association))
-            step = min(seconds, _STEP_S if at_work else _IDLE_STEP_S)
-            self.time.passes(step)
-            seconds -= step
-            self.settle()
-
-    def ended(self, how: str, count: int = 1) -> None:
-        """Wait until so many associations are known to have ended so."""
-        until(
-            lambda: len([a for a in self.house.rows(schema.association) if a["ended_how"] == how]) >= count,
-            what=f"{count} associations {how}",
-        )
-
-    def sends(self, images: Sequence[Dataset]) -> None:
-        """One association with these images, released."""
-        before = len([a for a in self.house.rows(schema.association) if a["ended_how"] == "released"])
-        assert {status.Status for status in store(self.house.ports.dimse, images)} == {0}
-        self.ended("released", before + 1)
-
-    def opens(self) -> Any:
-        """An association that stays open until the block ends."""
-        return association(self.house.ports.dimse, CONTEXTS)
-
-    def revisions(self) -> Sequence[RowMapping]:
-        """What was frozen so far."""
-        return self.house.rows(schema.revision)
-
-    def completes_after(self, seconds: float, reason: str, images: int) -> RowMapping:
-        """Nothing was frozen yet; one revision is once this time is over and not before; and never another."""
-        assert not self.revisions()
-        self.passes(seconds - 2)
-        assert not self.revisions()
-        self.passes(4)
-        (made,) = self.revisions()
-        assert made["complete_reason"].startswith(reason)
-        assert len(self.house.rows(schema.revision_input)) == images
-        (study,) = self.house.rows(schema.study)
-        assert (study["state"], study["complete_reason"]) == (StudyState.COMPLETE, made["complete_reason"])
-        self.passes(100 * MINUTE)
-        assert len(self.revisions()) == 1
-        return made
-
-    def reported(self) -> None:
-        """As a worker leaves it."""
-        with self.house.book.write() as conn:
-            conn.execute(update(schema.revision).values(state="reported"))
 
 
 @pytest.fixture
 def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hospital]:
-    time, ticks = Time(), [0]
-    tick = completeness.tick
-
-    def counted(*args: Any, **kwargs: Any) -> list[str]:
-        done = tick(*args, **kwargs)
-        ticks.append(len(ticks))
-        return done
-
-    opened = functools.partial(ledger.open_ledger, clock=ledger.fixed_clock(time.read))
-    monkeypatch.setattr(ledger, "open_ledger", opened)
-    monkeypatch.setattr(completeness, "tick", counted)
-    monkeypatch.setattr(serve, "_TICK_S", 0.01)
-    monkeypatch.setattr(serve, "_SEEN_EVERY_S", 0.0)
-    server = {"after_release_s": 600, "quiet_s": 600, "hard_age_s": 5400}
-    with listener(tmp_path / "data", completeness=server) as house:
-        yield Hospital(house=house, time=time, ticks=ticks)
+    with opened(tmp_path / "data", monkeypatch) as made:
+        yield made
 
 
 def of_series(images: Sequence[Dataset]) -> list[list[Dataset]]:
