@@ -7,7 +7,7 @@ from typing import Any
 
 from cauda.core.domain import GradeScale, Json, Reason
 from cauda.core.retractions import Why
-from cauda.core.schema import ResultKind
+from cauda.core.schema import ResultKind, RevisionKind
 
 STATES = {
     "RECEIVING": "being received",
@@ -23,6 +23,7 @@ STATES = {
     "PURGED": "images purged",
 }
 WHYS = {why.value: why.replace("-", " ") for why in Why}
+_NOTE_MADE = "{revision}: the note that takes the results back was made"
 EVENTS = {
     "study_opened": "First object, from {source}",
     "study_completed": "Complete: {reason}",
@@ -138,7 +139,9 @@ def event(one: Mapping[str, Any], found: Json) -> str:
         "revision": revisions.get(one["revision_id"], "A revision"),
         "delivery": deliveries.get(one["delivery_id"], "A result"),
     }
-    form = EVENTS.get(one["event"])
+    notes = {revision["id"] for revision in found["revisions"] if revision.get("kind") == RevisionKind.RETRACT}
+    made = one["event"] == "revision_retracted" and one["revision_id"] in notes
+    form = _NOTE_MADE if made else EVENTS.get(one["event"])
     if form is None:
         return f"{one['event'].replace('_', ' ')} {words['reason']}".strip().capitalize()
     return form.format_map(_Gaps(words)).rstrip(" :,;")

@@ -180,8 +180,12 @@ def test_retract_asks_why_takes_the_results_back_and_says_so(at: House) -> None:
         assert "Revision 1 was taken back: wrong level" in said(page)
         assert "asked for: Retract, counted from <L6>" in said(page)
         assert f"/studies/{uid}/retract" not in page.text, "there is nothing any more"
+        assert "RETRACTED: DO NOT USE" in said(page)
         again = browser.post(f"/studies/{uid}/retract", data=form | {"text": "once more"})
         assert "Nothing was made of it that could be taken back." in said(again)
+        assert grade_next(at.post())
+        page = browser.get(f"/studies/{uid}")
+        assert "Revision 2: the note that takes the results back was made" in said(page)
 
 
 def test_what_was_set_aside_for_being_late_goes_when_an_operator_says_so(at: House) -> None:
