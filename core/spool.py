@@ -248,12 +248,14 @@ class Part:
             raise disk_error(error) from error
 
     def _flush(self) -> None:
-        """The rest of the stage goes to the file, in whole blocks, and the file gets its true length."""
+        """The rest of the stage goes to the file: what fills no block through the page cache, without O_DIRECT."""
         if self._stage is None or not self._staged:
             return
-        blocks = -(-self._staged // _BLOCK) * _BLOCK
-        _write_all(self._fd, [self._stage[:blocks]])
-        os.ftruncate(self._fd, self._written + self._staged)
+        whole = self._staged // _BLOCK * _BLOCK
+        _write_all(self._fd, [self._stage[:whole]])
+        if whole < self._staged:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
+            _write_all(self._fd, [self._stage[whole : self._staged]])
         self._staged = 0
 
     def land(self) -> Path:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom.dataset import FileMetaDataset
@@ -16,6 +17,7 @@ from pydicom.dataset import FileMetaDataset
 from cauda.core import uids
 
 _LONG = {b"OB"}
+_PREFIX = b"\0" * 128 + b"DICM"
 PRIVATE_CREATOR = uids.derived("cauda", "provenance")
 
 
@@ -31,12 +33,18 @@ class Origin:
 
 def file_meta(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str, origin: Origin) -> bytes:
     """Preamble, prefix and File Meta Information."""
+    before, after = _around(sop_class_uid, transfer_syntax, origin)
+    elements = before + _element(0x0003, b"UI", _uid(sop_uid)) + after
+    return _PREFIX + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
+
+
+@lru_cache(maxsize=512)
+def _around(sop_class_uid: str, transfer_syntax: str, origin: Origin) -> tuple[bytes, bytes]:
+    """What stands before and after the SOP Instance UID: the same for all images of a kind in one association."""
     provenance = json.dumps(asdict(origin), separators=(",", ":")).encode("ascii")
-    elements = b"".join(
+    before = _element(0x0001, b"OB", b"\x00\x01") + _element(0x0002, b"UI", _uid(sop_class_uid))
+    after = b"".join(
         (
-            _element(0x0001, b"OB", b"\x00\x01"),
-            _element(0x0002, b"UI", _uid(sop_class_uid)),
-            _element(0x0003, b"UI", _uid(sop_uid)),
             _element(0x0010, b"UI", _uid(transfer_syntax)),
             _element(0x0012, b"UI", _uid(uids.IMPLEMENTATION_CLASS_UID)),
             _element(0x0013, b"SH", _text(uids.IMPLEMENTATION_VERSION_NAME)),
@@ -47,8 +55,7 @@ def file_meta(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str, origin:
             _element(0x0102, b"OB", provenance + b" " * (len(provenance) % 2)),
         )
     )
-    length = _element(0x0000, b"UL", struct.pack("<I", len(elements)))
-    return b"\0" * 128 + b"DICM" + length + elements
+    return before, after
 
 
 def _element(number: int, vr: bytes, value: bytes) -> bytes:
