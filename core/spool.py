@@ -5,56 +5,30 @@
     <data>/outbox/<study uid>/    results, ``<sop uid>.dcm``; what is there under a UID is delivered, never rebuilt
     <data>/unfiled/               acknowledged, but no study can be read from it; kept for a person to look at
 
-Portable durability: write, fdatasync, rename or link to the final name, fsync of the folder. Where
-`journal.one_sync` allows it, landing may do with one sync: write, rename, fsync of the file; its name says its length.
+How a file becomes durable in the first of them is told in `part`.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
-import mmap
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from cauda.core import uids
+from cauda.core import seal, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
+from cauda.core.folders import fsync_folder, make_folder
+from cauda.core.part import PART, disk_error, write_all
 
-Sync = Literal["portable", "one"]
-
-_PART = ".part"
 _LENGTH = re.compile(r"\.(\d+)\.dcm$")  # in the name of what landed with one sync
 _LOCK_TRIES, _LOCK_WAIT_S = 50, 0.02
-_IOV_MAX = 1024
-_BLOCK = 4096  # what O_DIRECT asks of lengths and addresses, on every disk of today
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the folder's entries durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, each durable in its own parent."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir()
-    fsync_folder(folder.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +119,9 @@ def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
 def remove_if_empty(arrivals: Arrivals) -> None:
     """Remove an adopted landing folder that holds nothing any more."""
     for path in arrivals.folder.iterdir():
-        if path.suffix == _PART or _cut_short(path):
-            path.unlink(missing_ok=True)  # never acknowledged
+        if _cut_short(path) or (path.suffix == PART and seal.name_in(path) is None):
+            with suppress(OSError):
+                path.unlink()  # never acknowledged
     (arrivals.folder / ".lock").unlink(missing_ok=True)
     with suppress(OSError):  # something landed meanwhile: leave it
         arrivals.folder.rmdir()
@@ -170,7 +145,17 @@ def _try_lock(folder: Path) -> int | None:
 
 
 def waiting(folder: Path) -> list[Path]:
-    """Landed files in the order of their names; what is unfinished is not among them."""
+    """Landed files in the order of their arrival; what is unfinished is not among them.
+
+    Those that only a seal makes whole are given their names first. Nothing may be landing there meanwhile.
+    """
+    for path in folder.iterdir():
+        if path.suffix == PART and (name := seal.name_in(path)) is not None:
+            # without a journal a rename that a crash interrupts may leave neither name
+            with suppress(FileExistsError):
+                os.link(path, folder / f"{name}.dcm")
+            fsync_folder(folder)
+            path.unlink()
     return sorted(p for p in folder.iterdir() if p.suffix == ".dcm" and not _cut_short(p))
 
 
@@ -178,146 +163,6 @@ def _cut_short(path: Path) -> bool:
     """Whether a crash came after the name and before the content: landed with one sync, and never acknowledged."""
     length = _LENGTH.search(path.name)
     return length is not None and path.stat().st_size != int(length[1])
-
-
-class Part:
-    """A file that is being received: nothing whole stands under its final name until `land` gives it that.
-
-    With a ``stage``, an anonymous mmap of whole blocks, content is gathered there and written past the page cache
-    (O_DIRECT) where the file system allows it, which spares the processor a copy. Every method raises
-    Unavailable(no_room | disk_failed); `drop` must be called then, and leaves nothing behind.
-    """
-
-    def __init__(self, arrivals: Path, name: str, stage: mmap.mmap | None = None, *, sync: Sync = "portable") -> None:
-        """``name`` must be new; ``sync`` may be "one" in a folder of which `journal.one_sync` has nothing to say."""
-        self._folder = arrivals
-        self._name = name
-        self._sync = sync
-        self._part = arrivals / f"{name}{_PART}"
-        self._final = arrivals / f"{name}.dcm"
-        self._stage: memoryview | None = None if stage is None else memoryview(stage)
-        self._staged = 0  # bytes in the stage that are not in the file
-        self._written = 0
-        try:
-            self._fd = self._open()
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        if self._stage is not None:
-            try:
-                return os.open(self._part, flags | os.O_DIRECT, 0o640)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._stage = None  # this file system has no such way
-                self._part.unlink(missing_ok=True)  # some make the file before they say so
-        return os.open(self._part, flags, 0o640)
-
-    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        """Append."""
-        try:
-            if self._stage is None:
-                _write_all(self._fd, chunks)
-            else:
-                for chunk in chunks:
-                    self._gather(self._stage, memoryview(chunk))
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def _gather(self, stage: memoryview, chunk: memoryview) -> None:
-        while len(chunk) > len(stage) - self._staged:
-            room = len(stage) - self._staged
-            stage[self._staged :] = chunk[:room]
-            chunk = chunk[room:]
-            _write_all(self._fd, [stage])
-            self._written += len(stage)
-            self._staged = 0
-        stage[self._staged : self._staged + len(chunk)] = chunk
-        self._staged += len(chunk)
-
-    def content(self) -> memoryview:
-        """What was written; nothing may be written after, and the file may not be empty where it outgrew its stage."""
-        if self._stage is not None and not self._written:
-            return self._stage[: self._staged]
-        try:
-            self._flush()
-            return memoryview(mmap.mmap(self._fd, 0, prot=mmap.PROT_READ))
-        except OSError as error:
-            raise disk_error(error) from error
-
-    def _flush(self) -> None:
-        """The rest of the stage goes to the file: what fills no block through the page cache, without O_DIRECT."""
-        if self._stage is None or not self._staged:
-            return
-        whole = self._staged // _BLOCK * _BLOCK
-        _write_all(self._fd, [self._stage[:whole]])
-        if whole < self._staged:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
-            _write_all(self._fd, [self._stage[whole : self._staged]])
-        self._staged = 0
-
-    def land(self) -> Path:
-        """Give it its final name so that it survives a crash the moment this returns; nothing may be written after."""
-        try:
-            self._flush()
-            if self._sync == "one":
-                self._final = self._folder / f"{self._name}.{os.fstat(self._fd).st_size}.dcm"
-                self._part.rename(self._final)
-                os.fsync(self._fd)
-            else:
-                os.fdatasync(self._fd)
-                self._part.rename(self._final)
-                fsync_folder(self._folder)
-        except OSError as error:
-            raise disk_error(error) from error
-        self.close()
-        return self._final
-
-    def close(self) -> None:
-        """Give the descriptor back; harmless when that was done."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def drop(self) -> None:
-        """Leave nothing behind; only before `land` has returned."""
-        self.close()
-        for path in (self._part, self._final):
-            with suppress(OSError):
-                path.unlink()
-
-
-def land(arrivals: Path, name: str, chunks: Sequence[bytes | memoryview]) -> Path:
-    """Write a file so that it survives a crash the moment this returns.
-
-    ``name`` must be new. Raises Unavailable(no_room | disk_failed); then nothing is left behind.
-    """
-    part = Part(arrivals, name)
-    try:
-        part.write(chunks)
-        return part.land()
-    except BaseException:
-        part.drop()
-        raise
-
-
-def disk_error(error: OSError) -> Unavailable:
-    """What a failed write means for the sender."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Unavailable(Reason.NO_ROOM, "no room: disk or quota is full")
-    return Unavailable(Reason.DISK_FAILED, f"disk: {error.strerror or type(error).__name__}")
-
-
-def _write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
-    left = [memoryview(chunk) for chunk in chunks if len(chunk)]
-    while left:
-        written = os.writev(fd, left[:_IOV_MAX])
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if written:
-            left[0] = left[0][written:]
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -363,12 +208,12 @@ def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tu
     """Store a result unless one is there under this UID; returns its path and the SHA-256 of what is there."""
     folder = spool.outbox / uids.checked(study_uid, "Study Instance UID")
     final = folder / f"{uids.checked(sop_uid, 'SOP Instance UID')}.dcm"
-    part = folder / f"{sop_uid}.{os.getpid()}{_PART}"
+    part = folder / f"{sop_uid}.{os.getpid()}{PART}"
     try:
         make_folder(folder)
         if not final.exists():
             with open_synced(part) as fd:
-                _write_all(fd, [content])
+                write_all(fd, [content])
             with suppress(FileExistsError, FileNotFoundError):  # somebody else's is there, and ours was cleared away
                 os.link(part, final)
         remove_parts(folder, sop_uid)
@@ -381,7 +226,7 @@ def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tu
 
 def remove_parts(folder: Path, name: str) -> None:
     """Clear away what killed processes left behind while they wrote a file of this name, which is there now."""
-    for part in folder.glob(f"{name}.*{_PART}"):
+    for part in folder.glob(f"{name}.*{PART}"):
         part.unlink(missing_ok=True)
 
 

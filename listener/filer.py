@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from cauda.core import compare, headers, intake, log, metrics, peers, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
+from cauda.core.folders import fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
 from cauda.listener import part10
@@ -217,7 +218,7 @@ def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequenc
     while batch:
         placed = _place(ledger, store, batch)
         for folder in {store.absolute(one.path).parent for one in placed.filed.values()}:
-            spool.fsync_folder(folder)
+            fsync_folder(folder)
         with ledger.write() as conn:
             outcomes = [_enter(ledger, conn, listener, one, placed.filed) for one in placed.batch]
         for path in placed.filed:
@@ -315,9 +316,9 @@ def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:
     """Keep an acknowledged object from which no study can be read, and say so."""
     if not isinstance(one, Arrived) or not one.path.exists():
         return
-    kept = store.unfiled / one.path.name
+    kept = store.unfiled / f"{one.path.stem}.dcm"
     with ledger.write() as conn:  # first, so that a ledger that is away leaves the arrival to be tried again
         record(ledger, conn, "object_unfiled", path=store.relative(kept))
     one.path.rename(kept)
-    spool.fsync_folder(store.unfiled)
+    fsync_folder(store.unfiled)
     metrics.filed.labels("unfiled").inc()

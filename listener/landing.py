@@ -17,7 +17,9 @@ from pathlib import Path
 from cauda.core import errors, log, metrics, spool, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
+from cauda.core.part import Part
 from cauda.core.settings import Settings
+from cauda.core.slots import Slots
 from cauda.listener import head
 from cauda.listener.filer import Arrived, Told
 from cauda.listener.guests import Guests
@@ -48,6 +50,7 @@ class Door:
     arrivals: Path
     tell: Callable[[Told], None]
     guests: Guests
+    slots: Slots | None = None
     sessions: dict[int, Session] = field(default_factory=dict)  # by id() of an association or request
     lock: threading.Lock = field(default_factory=threading.Lock)
     counter: itertools.count[int] = field(default_factory=itertools.count)
@@ -91,12 +94,12 @@ class Store:
     """
 
     def __init__(self, door: Door, session: Session, request: Request, stage: mmap.mmap | None = None) -> None:
-        """``stage`` as in `spool.Part`; no other Store may use it meanwhile."""
+        """``stage`` as in `Part`; no other Store may use it meanwhile."""
         self.bytes = 0
         self._door = door
         self._session = session
         self._request = request
-        self._part: spool.Part | None = None
+        self._part: Part | None = None
         self._meta_bytes = 0
         self._room_until = 0
         self._error: Exception | None = None
@@ -152,7 +155,13 @@ class Store:
             origin=self._session.origin,
         )
         self._check_size()
-        self._part = spool.Part(self._door.arrivals, self._door.name(), stage, sync=self._door.settings.listener.sync)
+        self._part = Part(
+            self._door.arrivals,
+            self._door.name(),
+            stage,
+            sync=self._door.settings.listener.sync,
+            slot=self._door.slots.take() if self._door.slots is not None and stage is not None else None,
+        )
         self._part.write([meta])
         self._meta_bytes = len(meta)
 

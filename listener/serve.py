@@ -16,6 +16,7 @@ from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
+from cauda.core.slots import Slots
 from cauda.listener import commitment, completeness, dicomweb, dimse, http, landing, pages
 from cauda.listener.archive import Asker
 from cauda.listener.committer import Committer
@@ -59,7 +60,8 @@ def run(
     filer = Filer(book, store, token)
     guests = Guests(settings.peers)
     guests.refresh(book)
-    door = landing.Door(settings, store, arrivals.folder, filer.tell, guests)
+    slots = Slots(arrivals.folder) if settings.listener.sync == "prepared" else None
+    door = landing.Door(settings, store, arrivals.folder, filer.tell, guests, slots)
     certificates = Certificates(settings.tls) if settings.tls.certificate else None
     committer = Committer(book, settings, token) if settings.commitment.enabled else None
     desk = pages.Desk(
@@ -72,6 +74,8 @@ def run(
         shown.stop()
         raise
     asker = Asker(book, settings)
+    if slots is not None:
+        slots.start()
     filer.start()
     shown.start()
     asker.start()
@@ -91,6 +95,8 @@ def run(
         dimse.drain(servers, settings.limits.drain_s)
         shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
+        if slots is not None:
+            slots.close()
         asker.finish()
         if committer is not None:
             committer.finish()

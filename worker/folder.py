@@ -9,7 +9,8 @@ from pathlib import Path
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.spool import fsync_folder, make_folder, open_synced, remove_parts
+from cauda.core.folders import fsync_folder, make_folder
+from cauda.core.spool import open_synced, remove_parts
 
 
 def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:

@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from cauda.core import spool as files
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
+from cauda.core.part import disk_error
 from cauda.core.revisions import Input
 from cauda.core.spool import Spool
 from cauda.pipeline.source import SourceImage
@@ -43,4 +44,4 @@ def _read(spool: Spool, one: Input, *, pixels: bool) -> Dataset:
         text = f"file not there: {one.path}; is the data folder mounted?"
         raise Unavailable(Reason.FILE_MISSING, text) from error
     except OSError as error:
-        raise files.disk_error(error) from error
+        raise disk_error(error) from error

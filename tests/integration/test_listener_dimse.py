@@ -17,7 +17,7 @@ from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
-from cauda.core import schema, spool
+from cauda.core import part, schema, spool
 from cauda.core.domain import Reason
 from cauda.core.schema import RevisionKind, StudyState
 
@@ -149,7 +149,7 @@ def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(tmp_path: Path, monk
 
     with listener(tmp_path / "data") as house:
         with monkeypatch.context() as patch:
-            patch.setattr(spool.Part, "land", broken)
+            patch.setattr(part.Part, "land", broken)
             answer = raw_store(house.ports.dimse, image_bytes())
         assert answer.Status == 0x0110
         assert "Doe" not in answer.ErrorComment
@@ -286,7 +286,7 @@ def test_what_a_dead_listener_left_is_filed_by_the_next(tmp_path: Path) -> None:
     store_ = spool.Spool(tmp_path / "data")
     store_.prepare()
     left = spool.open_arrivals(store_, "dead")
-    spool.land(left.folder, "0001", [builders.part10(builders.mr_study(11)[0])])
+    part.land(left.folder, "0001", [builders.part10(builders.mr_study(11)[0])])
     left.close()  # its process is gone
     with listener(tmp_path / "data") as house:
         until(lambda: house.rows(schema.instance), what="adoption")
@@ -297,7 +297,7 @@ def test_acknowledged_bytes_without_a_study_are_set_aside_not_lost(tmp_path: Pat
     store_ = spool.Spool(tmp_path / "data")
     store_.prepare()
     left = spool.open_arrivals(store_, "dead")
-    spool.land(left.folder, "0001", [b"not DICOM"])
+    part.land(left.folder, "0001", [b"not DICOM"])
     left.close()
     with listener(tmp_path / "data") as house:
         until(lambda: list((house.data / "unfiled").iterdir()), what="set aside")

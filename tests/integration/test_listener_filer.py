@@ -13,7 +13,7 @@ from listener_house import listener, store
 from peers import until
 from pydicom import Dataset
 
-from cauda.core import compare, ledger, schema, spool
+from cauda.core import compare, ledger, part, schema, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.listener import filer, part10
@@ -39,7 +39,7 @@ def left_behind(data: Path, *contents: bytes) -> None:
     house.prepare()
     arrivals = spool.open_arrivals(house, "dead")
     for place, content in enumerate(contents):
-        spool.land(arrivals.folder, f"{place:04d}", [content])
+        part.land(arrivals.folder, f"{place:04d}", [content])
     arrivals.close()
 
 

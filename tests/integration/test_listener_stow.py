@@ -21,7 +21,7 @@ from listener_house import House, listener, store
 from peers import HOST, echoscu, orthanc, until
 from pydicom import Dataset, dcmread
 
-from cauda.core import schema, spool
+from cauda.core import part, schema
 
 pytestmark = pytest.mark.peers
 
@@ -241,7 +241,7 @@ def test_a_bug_is_500_and_the_door_stays_open(tmp_path: Path, monkeypatch: pytes
     body = body_of([builders.part10(builders.mr_study(113)[0])])
     with listener(tmp_path / "data") as house:
         with monkeypatch.context() as patch:
-            patch.setattr(spool.Part, "land", broken)
+            patch.setattr(part.Part, "land", broken)
             status, answer, headers = post(house, body)
         assert (status, why(answer)) == (500, [0x0110])
         assert "Doe" not in str(headers)

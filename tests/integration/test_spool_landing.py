@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cauda.core import spool
+from cauda.core import part, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.spool import Spool
@@ -52,7 +52,7 @@ def files(folder: Path) -> list[str]:
 
 def test_what_landed_is_whole_and_no_part_remains(box: Spool) -> None:
     with_lock = spool.open_arrivals(box, "l1")
-    landed = spool.land(with_lock.folder, "a", [b"one", memoryview(b"two"), b""])
+    landed = part.land(with_lock.folder, "a", [b"one", memoryview(b"two"), b""])
     assert landed.read_bytes() == b"onetwo"
     assert files(box.arrivals) == ["l1/a.dcm"]
     assert spool.waiting(with_lock.folder) == [landed]
@@ -61,14 +61,14 @@ def test_what_landed_is_whole_and_no_part_remains(box: Spool) -> None:
 
 def test_a_full_disk_leaves_nothing_behind_and_says_no_room(tiny: Spool) -> None:
     arrivals = spool.open_arrivals(tiny, "l1")
-    kept = spool.land(arrivals.folder, "a", [b"x" * 100_000])
+    kept = part.land(arrivals.folder, "a", [b"x" * 100_000])
     with pytest.raises(Unavailable) as full:
-        spool.land(arrivals.folder, "b", [b"x" * 50_000] * 10)
+        part.land(arrivals.folder, "b", [b"x" * 50_000] * 10)
     assert full.value.reason is Reason.NO_ROOM
     assert "no room" in full.value.message
     assert files(tiny.arrivals) == ["l1/a.dcm"]
     kept.unlink()
-    spool.land(arrivals.folder, "c", [b"x" * 100_000])  # and with room again it goes on
+    part.land(arrivals.folder, "c", [b"x" * 100_000])  # and with room again it goes on
     arrivals.close()
 
 
@@ -93,13 +93,13 @@ def test_landing_does_not_replace(box: Spool) -> None:
     arrivals = spool.open_arrivals(box, "l1")
     (arrivals.folder / "a.part").write_bytes(b"theirs")
     with pytest.raises(Unavailable):
-        spool.land(arrivals.folder, "a", [b"ours"])
+        part.land(arrivals.folder, "a", [b"ours"])
     arrivals.close()
 
 
 def test_a_folder_that_vanished_is_the_worlds_fault(box: Spool) -> None:
     with pytest.raises(Unavailable) as gone:
-        spool.land(box.arrivals / "none", "a", [b"x"])
+        part.land(box.arrivals / "none", "a", [b"x"])
     assert gone.value.reason is Reason.DISK_FAILED
     with pytest.raises(Unavailable) as missing:
         spool.read(box, "studies/1.2/1.2.3.dcm")
@@ -108,13 +108,13 @@ def test_a_folder_that_vanished_is_the_worlds_fault(box: Spool) -> None:
 
 def test_filing_repeats_harmlessly_and_never_replaces(box: Spool) -> None:
     arrivals = spool.open_arrivals(box, "l1")
-    first = spool.land(arrivals.folder, "a", [b"one"])
+    first = part.land(arrivals.folder, "a", [b"one"])
     place, version = spool.file_image(box, first, "1.2", "1.2.3")
     assert (place, version) == (box.studies / "1.2" / "1.2.3.dcm", 1)
     assert spool.file_image(box, first, "1.2", "1.2.3") == (place, 1)
-    same = spool.land(arrivals.folder, "b", [b"one"])
+    same = part.land(arrivals.folder, "b", [b"one"])
     assert spool.file_image(box, same, "1.2", "1.2.3") == (place, 1)
-    other = spool.land(arrivals.folder, "c", [b"two"])
+    other = part.land(arrivals.folder, "c", [b"two"])
     second, version = spool.file_image(box, other, "1.2", "1.2.3")
     assert (second.name, version) == ("1.2.3.v2.dcm", 2)
     assert place.read_bytes() == b"one"
@@ -125,7 +125,7 @@ def test_filing_repeats_harmlessly_and_never_replaces(box: Spool) -> None:
 @pytest.mark.parametrize("trick", ["../../evil", "..", "1.2/../../x", "", "/etc"])
 def test_no_uid_leads_out_of_its_folder(box: Spool, trick: str) -> None:
     arrivals = spool.open_arrivals(box, "l1")
-    landed = spool.land(arrivals.folder, "a", [b"one"])
+    landed = part.land(arrivals.folder, "a", [b"one"])
     for study, sop in ((trick, "1.2"), ("1.2", trick)):
         with pytest.raises(Rejected):
             spool.file_image(box, landed, study, sop)
@@ -172,7 +172,7 @@ def test_a_landing_folder_belongs_to_one_listener(box: Spool) -> None:
 
 def test_a_dead_listeners_arrivals_are_adopted_by_one_and_its_parts_are_not(box: Spool) -> None:
     dead = spool.open_arrivals(box, "dead")
-    landed = spool.land(dead.folder, "a", [b"one"])
+    landed = part.land(dead.folder, "a", [b"one"])
     (dead.folder / "b.part").write_bytes(b"half")
     dead.close()
     (adopted,) = spool.abandoned(box, box.arrivals / "me")
@@ -203,7 +203,7 @@ def test_a_folder_that_is_being_removed_is_never_held_by_a_lock_on_a_dead_name(b
             for n in range(150):
                 mine = spool.open_arrivals(box, "again")
                 try:
-                    spool.land(mine.folder, f"f{n}", [b"x"]).unlink()
+                    part.land(mine.folder, f"f{n}", [b"x"]).unlink()
                 except Unavailable as error:
                     wrong.append(str(error))
                 mine.close()

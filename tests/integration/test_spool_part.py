@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from cauda.core import spool
+from cauda.core import seal, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
-from cauda.core.spool import Part
+from cauda.core.part import Part
+from cauda.core.slots import Slots
 
 BLOCK = 4096
 STAGE = 4 * BLOCK
@@ -133,16 +134,19 @@ def test_a_disk_that_fills_says_no_room_and_keeps_nothing(tmp_path: Path, megaby
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
-@pytest.mark.parametrize("sync", ["portable", "one"])
+@pytest.mark.parametrize("sync", ["portable", "prepared", "one"])
 def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts(tmp_path: Path, sync: str) -> None:
     """Wherever it was: what stands under a final name is whole, and every name that it was told is there."""
     box = spool.Spool(tmp_path / "data")
     box.prepare()
     program = (
-        "import mmap, sys; from pathlib import Path; from cauda.core.spool import Part\n"
-        "stage = mmap.mmap(-1, 1 << 16)\n"
+        "import mmap, sys; from pathlib import Path\n"
+        "from cauda.core.part import Part; from cauda.core.slots import Slots\n"
+        "folder, sync = Path(sys.argv[1]), sys.argv[2]\n"
+        "stage, slots = mmap.mmap(-1, 1 << 16), Slots(folder)\n"
+        "if sync == 'prepared': slots.start()\n"
         "for n in range(100_000):\n"
-        "    part = Part(Path(sys.argv[1]), f'{n:06}', stage, sync=sys.argv[2])\n"
+        "    part = Part(folder, f'{n:06}', stage, sync=sync, slot=slots.take())\n"
         "    for _ in range(n % 7): part.write([bytes([n % 251]) * 30_001])\n"
         "    part.land(); print(n, flush=True)\n"
     )
@@ -160,7 +164,90 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
         landed = spool.waiting(arrivals.folder)
         for path in landed:
             n = int(path.name.partition(".")[0])
-            assert path.read_bytes() == bytes([n % 251]) * 30_001 * (n % 7)
+            assert _behind_the_preamble(path.read_bytes()) == _behind_the_preamble(bytes([n % 251]) * 30_001 * (n % 7))
         if said and said[-1].isdigit():
             assert int(said[-1]) < len(landed)
         arrivals.close()
+
+
+def _behind_the_preamble(content: bytes) -> tuple[int, bytes]:
+    """And the length: a seal lies in the preamble (PS3.10 7.1)."""
+    return len(content), content[128:]
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Iterator[Slots]:
+    """Of a landing folder."""
+    made = Slots(tmp_path)
+    made.start()
+    yield made
+    made.close()
+
+
+def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(tmp_path: Path, slots: Slots) -> None:
+    content = random.Random(1).randbytes(STAGE - 5)
+    for name in ("b", "a"):
+        slot = slots.take()
+        assert slot is not None
+        one = Part(tmp_path, name, mmap.mmap(-1, STAGE), slot=slot)
+        one.write([content])
+        assert one.land() == slot.path
+    assert [path.name for path in spool.waiting(tmp_path)] == ["a.dcm", "b.dcm"]
+    assert all(_behind_the_preamble(path.read_bytes()) == _behind_the_preamble(content)
+               for path in spool.waiting(tmp_path))  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, 127, STAGE + 1])
+def test_what_cannot_be_sealed_lands_in_a_slot_in_the_portable_way(tmp_path: Path, slots: Slots, size: int) -> None:
+    content = random.Random(2).randbytes(size)
+    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slots.take())
+    one.write([content])
+    assert one.land() == tmp_path / "a.dcm"
+    assert (tmp_path / "a.dcm").read_bytes() == content
+
+
+def test_slots_that_nobody_took_are_gone_at_the_end_and_a_dropped_one_too(tmp_path: Path) -> None:
+    slots = Slots(tmp_path)
+    slots.start()
+    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slots.take())
+    one.write([b"x" * BLOCK])
+    one.drop()
+    slots.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_slot_there_are_more_soon(tmp_path: Path, slots: Slots) -> None:
+    taken = []
+    while len(taken) < 500:
+        if (slot := slots.take()) is not None:
+            taken.append(slot)
+    assert len({slot.path for slot in taken}) == len({slot.fd for slot in taken}) == 500
+    for slot in taken:
+        os.close(slot.fd)
+
+
+def test_a_file_system_that_has_no_such_way_has_no_slots_and_nothing_is_left(tmp_path: Path) -> None:
+    mounted("ramfs", "size=1m", tmp_path)
+    try:
+        slots = Slots(tmp_path)
+        slots.start()
+        assert slots.take() is None
+        slots.close()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def test_a_seal_holds_for_the_whole_file_alone(tmp_path: Path) -> None:
+    """Whatever block, or end, a crash has not kept."""
+    draw = random.Random(3)
+    content = bytearray(draw.randbytes(5 * BLOCK + 17))
+    seal.put(memoryview(content), "a")
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert seal.name_in(file) == "a"
+    lost = [content[:end] for end in (0, 1, 127, 128, BLOCK, len(content) - 1)]
+    lost += [content[:at] + bytes(512) + content[at + 512 :] for at in range(0, 5 * BLOCK, 512)]
+    for left in [*lost, content + b"\0", bytes(len(content))]:
+        file.write_bytes(left)
+        assert seal.name_in(file) is None

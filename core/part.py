@@ -1,0 +1,191 @@
+"""A file that is being received, and how it becomes durable: nothing half ever counts as an image.
+
+Portable: write, fdatasync, rename to the final name, fsync of the folder. Prepared: the name is on disk since before
+(`slots`), so that one fdatasync is all a sender waits for; a `seal` says that the file is whole. One: where
+`journal.one_sync` allows it, write, rename, fsync of the file; its name says its length.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from cauda.core import seal
+from cauda.core.domain import Reason
+from cauda.core.errors import Unavailable
+from cauda.core.folders import fsync_folder
+from cauda.core.slots import Slot
+
+Sync = Literal["portable", "prepared", "one"]
+
+PART = ".part"
+_IOV_MAX = 1024
+_BLOCK = 4096  # what O_DIRECT asks of lengths and addresses, on every disk of today
+
+
+class Part:
+    """A file that is being received: nothing whole stands under its final name until `land` gives it that.
+
+    With a ``stage``, an anonymous mmap of whole blocks, content is gathered there and written past the page cache
+    (O_DIRECT) where the file system allows it, which spares the processor a copy. Every method raises
+    Unavailable(no_room | disk_failed); `drop` must be called then, and leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        arrivals: Path,
+        name: str,
+        stage: mmap.mmap | None = None,
+        *,
+        sync: Sync = "portable",
+        slot: Slot | None = None,
+    ) -> None:
+        """``name`` must be new; ``sync`` may be "one" in a folder of which `journal.one_sync` has nothing to say.
+
+        A ``slot`` of the folder takes a Part 10 file that fits its stage with one sync.
+        """
+        self._folder = arrivals
+        self._name = name
+        self._sync = sync
+        self._part = arrivals / f"{name}{PART}"
+        self._final = arrivals / f"{name}.dcm"
+        self._stage: memoryview | None = None if stage is None else memoryview(stage)
+        self._staged = 0  # bytes in the stage that are not in the file
+        self._written = 0
+        self._sealable = slot is not None and stage is not None
+        if slot is not None:
+            self._part, self._fd = slot.path, slot.fd
+            return
+        try:
+            self._fd = self._open()
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        if self._stage is not None:
+            try:
+                return os.open(self._part, flags | os.O_DIRECT, 0o640)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._stage = None  # this file system has no such way
+                self._part.unlink(missing_ok=True)  # some make the file before they say so
+        return os.open(self._part, flags, 0o640)
+
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Append."""
+        try:
+            if self._stage is None:
+                write_all(self._fd, chunks)
+            else:
+                for chunk in chunks:
+                    self._gather(self._stage, memoryview(chunk))
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def _gather(self, stage: memoryview, chunk: memoryview) -> None:
+        while len(chunk) > len(stage) - self._staged:
+            room = len(stage) - self._staged
+            stage[self._staged :] = chunk[:room]
+            chunk = chunk[room:]
+            write_all(self._fd, [stage])
+            self._written += len(stage)
+            self._staged = 0
+        stage[self._staged : self._staged + len(chunk)] = chunk
+        self._staged += len(chunk)
+
+    def content(self) -> memoryview:
+        """What was written; nothing may be written after, and the file may not be empty where it outgrew its stage."""
+        if self._stage is not None and not self._written:
+            return self._stage[: self._staged]
+        try:
+            self._flush()
+            return memoryview(mmap.mmap(self._fd, 0, prot=mmap.PROT_READ))
+        except OSError as error:
+            raise disk_error(error) from error
+
+    def _flush(self) -> None:
+        """The rest of the stage goes to the file: what fills no block through the page cache, without O_DIRECT."""
+        if self._stage is None or not self._staged:
+            return
+        whole = self._staged // _BLOCK * _BLOCK
+        write_all(self._fd, [self._stage[:whole]])
+        if whole < self._staged:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, 0)
+            write_all(self._fd, [self._stage[whole : self._staged]])
+        self._staged = 0
+
+    def land(self) -> Path:
+        """Give it its final name so that it survives a crash the moment this returns; nothing may be written after."""
+        try:
+            if self._sealable and self._stage is not None and not self._written and self._staged >= seal.PREAMBLE:
+                seal.put(self._stage[: self._staged], self._name)
+                self._flush()
+                os.fdatasync(self._fd)
+                self.close()
+                return self._part  # its name was durable before
+            self._flush()
+            if self._sync == "one":
+                self._final = self._folder / f"{self._name}.{os.fstat(self._fd).st_size}.dcm"
+                self._part.rename(self._final)
+                os.fsync(self._fd)
+            else:
+                os.fdatasync(self._fd)
+                self._part.rename(self._final)
+                fsync_folder(self._folder)
+        except OSError as error:
+            raise disk_error(error) from error
+        self.close()
+        return self._final
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when that was done."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def drop(self) -> None:
+        """Leave nothing behind; only before `land` has returned."""
+        self.close()
+        for path in (self._part, self._final):
+            with suppress(OSError):
+                path.unlink()
+
+
+def land(arrivals: Path, name: str, chunks: Sequence[bytes | memoryview]) -> Path:
+    """Write a file so that it survives a crash the moment this returns.
+
+    ``name`` must be new. Raises Unavailable(no_room | disk_failed); then nothing is left behind.
+    """
+    part = Part(arrivals, name)
+    try:
+        part.write(chunks)
+        return part.land()
+    except BaseException:
+        part.drop()
+        raise
+
+
+def disk_error(error: OSError) -> Unavailable:
+    """What a failed write means for the sender."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Unavailable(Reason.NO_ROOM, "no room: disk or quota is full")
+    return Unavailable(Reason.DISK_FAILED, f"disk: {error.strerror or type(error).__name__}")
+
+
+def write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
+    """Every byte, however little the system takes at a time."""
+    left = [memoryview(chunk) for chunk in chunks if len(chunk)]
+    while left:
+        written = os.writev(fd, left[:_IOV_MAX])
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
