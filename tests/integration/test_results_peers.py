@@ -118,6 +118,15 @@ def test_each_graded_level_becomes_a_measurement_on_its_own_slice(tmp_path: Path
         assert str(finding.grade) in text
 
 
+def test_a_level_that_was_not_graded_is_shown_where_it_lies_and_one_without_a_slice_is_not(tmp_path: Path) -> None:
+    sr = saved(structured_report(given.report(), given.sources(), given.context()), tmp_path / "sr.dcm")
+    images = [saved(image, tmp_path / f"{n}.dcm") for n, image in enumerate(given.sources())]
+    labels = [str(one["label"]) for one in hydrated(sr, images)]
+    assert len(labels) == 4
+    assert "AI unverified L5/S1 canal: NOT GRADED: motion. Severe stenosis not excluded" in labels
+    assert not [label for label in labels if "L1/L2" in label]
+
+
 def read(pixels: Image.Image, tmp_path: Path) -> str:
     """What tesseract reads."""
     path = tmp_path / "page.png"
