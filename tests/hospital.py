@@ -15,7 +15,7 @@ from typing import Any
 import builders
 import pytest
 from ledgers import Time
-from listener_house import House, association, listener, store
+from listener_house import FINGERPRINT, House, association, listener, store
 from peers import until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -23,7 +23,12 @@ from sqlalchemy import RowMapping, update
 
 from cauda.core import ledger, schema
 from cauda.core.schema import StudyState
+from cauda.core.settings import Settings
+from cauda.core.spool import Spool
 from cauda.listener import completeness, serve
+from cauda.worker.deliver import deliver_next
+from cauda.worker.grade import grade_next
+from cauda.worker.post import Post
 
 MINUTE = 60.0
 _STEP_S = 45.0  # shorter than a listener may be silent before it and its associations are taken for dead
@@ -90,6 +95,14 @@ class Hospital:
         self.passes(100 * MINUTE)
         assert len(self.revisions()) == 1
         return made
+
+    def works(self, *destinations: str | dict[str, Any]) -> None:
+        """Workers grade, deliver and confirm whatever is due."""
+        settings = Settings.model_validate({"data": self.house.data, "destinations": destinations})
+        post = Post(ledger=self.house.book, spool=Spool(self.house.data), settings=settings, fingerprint=FINGERPRINT,
+                    token="worker", bell=lambda _task: None)  # fmt: skip
+        while grade_next(post) or deliver_next(post):
+            pass
 
     def reported(self) -> None:
         """As a worker leaves it."""

@@ -8,15 +8,9 @@ from pathlib import Path
 import builders
 import pytest
 from hospital import MINUTE, Hospital, opened
-from listener_house import FINGERPRINT
-from peers import Orthanc, orthanc, until
+from peers import orthanc, until
 
 from cauda.core import schema
-from cauda.core.settings import Settings
-from cauda.core.spool import Spool
-from cauda.worker.deliver import deliver_next
-from cauda.worker.grade import grade_next
-from cauda.worker.post import Post
 
 pytestmark = pytest.mark.peers
 
@@ -27,15 +21,6 @@ RULE = "function OnStoredInstance(id, tags, metadata, origin)\n  SendToModality(
 def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hospital]:
     with opened(tmp_path / "data", monkeypatch) as made:
         yield made
-
-
-def works(hospital: Hospital, pacs: Orthanc) -> None:
-    """Workers do whatever is due."""
-    settings = Settings.model_validate({"data": hospital.house.data, "destinations": [pacs.dimse]})
-    post = Post(ledger=hospital.house.book, spool=Spool(hospital.house.data), settings=settings,
-                fingerprint=FINGERPRINT, token="worker", bell=lambda _task: None)  # fmt: skip
-    while grade_next(post) or deliver_next(post):
-        pass
 
 
 def came(hospital: Hospital, count: int) -> bool:
@@ -52,14 +37,14 @@ def test_ten_minutes_of_forwarding_everything_end_with_one_sr_and_one_sc(tmp_pat
         pacs.store(builders.write(images, tmp_path / "images"))
         until(lambda: came(hospital, len(images)), what="the rule forwards the images")
         hospital.passes(11 * MINUTE)
-        works(hospital, pacs)
+        hospital.works(pacs.dimse)
         until(lambda: came(hospital, len(images) + 2), what="the rule forwards our results")
         for _ in range(10):
             hospital.passes(MINUTE)
             pacs.send("cauda", [one["id"] for one in pacs.instances()])
-            works(hospital, pacs)
+            hospital.works(pacs.dimse)
         hospital.passes(100 * MINUTE)
-        works(hospital, pacs)
+        hospital.works(pacs.dimse)
         results = pacs.results(str(images[0].StudyInstanceUID))
     assert sorted(one["modality"] for one in results) == ["OT", "SR"]
     assert [row["state"] for row in hospital.revisions()] == ["reported"]
