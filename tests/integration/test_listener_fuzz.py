@@ -186,7 +186,8 @@ def test_whatever_is_said_the_door_stays_open(tmp_path: Path) -> None:
 def test_a_hundred_thousand_conversations_leave_the_door_open(tmp_path: Path) -> None:
     """Half of them on each data path, and half of those over TLS."""
     first = int(os.environ.get("CAUDA_FUZZ_SEED", "20261125"))
-    _fuzz(tmp_path, 500, range(first, first + 100))
+    draws = int(os.environ.get("CAUDA_FUZZ_DRAWS", "100"))  # of 500 conversations, on each path
+    _fuzz(tmp_path, 500, range(first, first + draws))
 
 
 @pytest.mark.soak
