@@ -20,7 +20,7 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.ledger import Ledger, record
 from cauda.core.schema import PeerRule
-from cauda.core.settings import Peer
+from cauda.core.settings import Limits, Peer
 
 MOST_LEARNED = 200  # somebody who tries title after title must not fill the list
 MOST_REFUSED = 1000
@@ -39,6 +39,8 @@ class Entry:
     network: Network
     learned: bool = False
     left_s: float | None = None  # of learn, when it was read
+    max_associations: int | None = None
+    max_object_bytes: int | None = None
 
     def about(self, aet: str, address: Address | None) -> bool:
         """Whether it speaks of this caller; without an address the title alone decides."""
@@ -56,7 +58,13 @@ class Verdict(StrEnum):
 def configured(peers: Iterable[Peer]) -> tuple[Entry, ...]:
     """The configuration's list."""
     return tuple(
-        Entry(rule=PeerRule.ALLOW, aet=one.aet, network=ipaddress.ip_network(one.network, strict=False))
+        Entry(
+            rule=PeerRule.ALLOW,
+            aet=one.aet,
+            network=ipaddress.ip_network(one.network, strict=False),
+            max_associations=one.max_associations,
+            max_object_bytes=one.max_object_bytes,
+        )
         for one in peers
     )
 
@@ -92,6 +100,30 @@ def verdict(entries: Iterable[Entry], aet: str, address: str, *, anywhere: bool 
     if PeerRule.ALLOW in rules:
         return Verdict.IN
     return Verdict.LEARN if PeerRule.LEARN in rules else Verdict.OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """How much one caller may take."""
+
+    max_associations: int
+    max_object_bytes: int
+
+
+def caps(entries: Iterable[Entry], aet: str, address: str, limits: Limits, *, anywhere: bool = False) -> Caps:
+    """What holds for a caller: of the lines about it the closest that says so, a title before a network, else `limits`.
+
+    ``anywhere`` as in `verdict`.
+    """
+    place = None if anywhere else address_of(address)
+    about = [one for one in entries if one.about(aet, place)]
+    about.sort(key=lambda one: (one.aet != ANY, one.network.prefixlen), reverse=True)
+    associations = (one.max_associations for one in about if one.max_associations is not None)
+    object_bytes = (one.max_object_bytes for one in about if one.max_object_bytes is not None)
+    return Caps(
+        max_associations=next(associations, limits.max_associations_per_peer),
+        max_object_bytes=min(next(object_bytes, limits.max_object_bytes), limits.max_object_bytes),
+    )
 
 
 def parse(text: str) -> tuple[str, str]:

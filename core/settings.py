@@ -84,10 +84,12 @@ class Http(_Section):
 
 
 class Peer(_Section):
-    """Who may open an association: an AE title (`*` for any) from a network."""
+    """Who may open an association: an AE title (`*` for any) from a network, and bounds in place of `limits`'."""
 
     aet: AeTitle = "*"
     network: Network
+    max_associations: int | None = Field(default=None, ge=1)  # of one address at once
+    max_object_bytes: int | None = Field(default=None, ge=1024)  # can only be less than `limits`'
 
 
 class Limits(_Section):

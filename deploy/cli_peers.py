@@ -12,7 +12,7 @@ from cauda.core import peers, schema, views
 from cauda.core.domain import Json, Reason
 from cauda.core.peers import Entry
 from cauda.core.schema import PeerRule
-from cauda.core.settings import Settings
+from cauda.core.settings import Peer, Settings
 from cauda.deploy import output
 from cauda.deploy.opened import open_existing
 from cauda.deploy.options import Options, common
@@ -33,14 +33,14 @@ def list_(options: Options, *, as_json: output.AsJson = False) -> None:
         table = schema.refused_peer
         refused = [_refused(settings, row) for row in conn.execute(select(table).order_by(table.c.last_at.desc()))]
     allowed = [
-        *({"aet": peer.aet, "network": peer.network, "by": "configuration"} for peer in settings.peers),
+        *(_configured(peer) for peer in settings.peers),
         *(_allowed(one) for one in said if one.rule is not PeerRule.FORBID),
     ]
     forbidden = [{"aet": one.aet, "network": str(one.network)} for one in said if one.rule is PeerRule.FORBID]
     if as_json:
         output.show_json({"allowed": allowed, "forbidden": forbidden, "refused": refused})
         return
-    output.show_table(allowed, {"aet": "ALLOWED", "network": "FROM", "by": "BY"})
+    output.show_table(allowed, {"aet": "ALLOWED", "network": "FROM", "by": "BY", "bounds": "BOUNDS"})
     if forbidden:
         output.say("")
         output.show_table(forbidden, {"aet": "FORBIDDEN", "network": "FROM"})
@@ -52,11 +52,20 @@ def list_(options: Options, *, as_json: output.AsJson = False) -> None:
         )  # fmt: skip
 
 
+def _configured(peer: Peer) -> Json:
+    bounds = []
+    if peer.max_associations is not None:
+        bounds.append(f"{peer.max_associations} at once")
+    if peer.max_object_bytes is not None:
+        bounds.append(f"{peer.max_object_bytes:,} bytes an object")
+    return {"aet": peer.aet, "network": peer.network, "by": "configuration", "bounds": ", ".join(bounds)}
+
+
 def _allowed(one: Entry) -> Json:
     by = "learned" if one.learned else "operator"
     if one.left_s is not None:
         by = f"learning, {max(1, round(one.left_s / 60))} min left"
-    return {"aet": one.aet, "network": str(one.network), "by": by}
+    return {"aet": one.aet, "network": str(one.network), "by": by, "bounds": ""}
 
 
 def _refused(settings: Settings, row: Any) -> Json:

@@ -16,14 +16,15 @@ from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.peers import Verdict
 from cauda.core.settings import Settings, is_loopback
-from cauda.listener import auth, multipart, stow
+from cauda.listener import accept, auth, multipart, stow
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Session
 from cauda.listener.part10 import Origin
 
 SOURCE = "STOW-RS"  # where an AE title is asked for, as in the list of peers: HTTP has none
 _AT_ONCE_BYTES = 1 << 18  # gathered before a thread is asked to write
-_JSON = "application/dicom+json"
+_JSON, _XML = "application/dicom+json", "application/dicom+xml"
+_OFFERED = (_JSON, "application/json", _XML)  # the second is asked for by who does not know the first
 
 
 class _Refusal(Exception):
@@ -58,19 +59,20 @@ async def _store(request: Request, door: Door) -> Response:
     address = request.client.host if request.client else ""
     _check_peer(request, door, address)
     body, study_uid = _check_request(request)
+    kind = _check_accept(request)
     async with _session(door, address) as session:
         reception = stow.Reception(door, session, body.boundary, study_uid)
         try:
             await _receive(request, reception)
         except multipart.Malformed as error:
             log.get("stow").warning("body_malformed", association=session.origin.association_id, message=str(error))
-            return _answer(reception, 400, str(error))
+            return _answer(reception, kind, 400, str(error))
         except TimeoutError:
-            return _answer(reception, 408, "the body came too slowly")
+            return _answer(reception, kind, 408, "the body came too slowly")
         finally:
             reception.drop()
         session.ended = True  # a release; everything else is an abort
-        return _answer(reception, stow.http_status(reception.results))
+        return _answer(reception, kind, stow.http_status(reception.results))
 
 
 def _check_peer(request: Request, door: Door, address: str) -> None:
@@ -84,10 +86,11 @@ def _check_peer(request: Request, door: Door, address: str) -> None:
             raise _Refusal(401, "a token is needed", WWW_Authenticate='Basic realm="Cauda", Bearer')
     elif not is_loopback(settings.http.host):
         raise _Refusal(403, "closed: set dicomweb.token, or bind http.host to loopback")
+    caps = door.guests.caps(SOURCE, address, settings.limits)
     with door.lock:
         sessions = list(door.sessions.values())
     here = sum(1 for one in sessions if one.origin.address == address)
-    if len(sessions) >= settings.limits.max_associations or here >= settings.limits.max_associations_per_peer:
+    if len(sessions) >= settings.limits.max_associations or here >= caps.max_associations:
         raise _Refusal(503, "too many transfers at once", Retry_After="5")
     if door.closing.is_set():
         raise _Refusal(503, "shutting down", Retry_After="30")
@@ -117,13 +120,22 @@ def _check_request(request: Request) -> tuple[multipart.MediaType, str | None]:
     return body, study
 
 
+def _check_accept(request: Request) -> str:
+    """The media type of the answer; nothing is taken from who could not read it (PS3.18 8.7.5)."""
+    kind = accept.best(",".join(request.headers.getlist("accept")), _OFFERED)
+    if kind is None:
+        raise _Refusal(406, f"the answer can be {_JSON} or {_XML}, and Accept admits neither; nothing was stored")
+    return kind
+
+
 @asynccontextmanager
 async def _session(door: Door, address: str) -> AsyncIterator[Session]:
     """What an association is on the DIMSE side: its end counts like a release for completeness."""
     origin = Origin(
         association_id=secrets.token_hex(16), calling_aet=SOURCE, called_aet=door.settings.node.aet, address=address
     )
-    session = Session(origin, time.monotonic(), "stow")
+    caps = door.guests.caps(SOURCE, address, door.settings.limits)
+    session = Session(origin, time.monotonic(), caps.max_object_bytes, "stow")
     with door.lock:
         door.sessions[id(session)] = session
     door.tell(Opened(origin))
@@ -156,11 +168,14 @@ async def _receive(request: Request, reception: stow.Reception) -> None:
     reception.finish()
 
 
-def _answer(reception: stow.Reception, status: int, words: str = "") -> Response:
+def _answer(reception: stow.Reception, kind: str, status: int, words: str = "") -> Response:
     """What was stored and what was not; in words, too, where somebody reads headers (PS3.18 10.5.3)."""
     failed = {one.answer.comment for one in reception.results if not one.stored}
-    said = [words] if words else sorted(failed)[:3]
-    headers = {"Warning": ", ".join(f'299 Cauda "{one.replace(chr(34), "")}"' for one in said)} if said else {}
+    warned = [words] if words else sorted(failed)[:3]
+    headers = {"Warning": ", ".join(f'299 Cauda "{one.replace(chr(34), "")}"' for one in warned)} if warned else {}
     if status in {400, 408}:
         headers["Connection"] = "close"
-    return JSONResponse(stow.response(reception.results), status, headers, media_type=_JSON)
+    said = stow.response(reception.results)
+    if kind == _XML:
+        return Response(stow.native(said), status, headers, media_type=_XML)
+    return JSONResponse(said, status, headers, media_type=kind)

@@ -198,7 +198,8 @@ def _requested(event: Any, door: Door) -> None:
     """Everything that can be wrong with a caller, in one place: who is turned away is told once, with one reason."""
     calling, called, address = _peer(event)
     limits = door.settings.limits
-    anywhere = door.settings.tls.in_place_of_network and tls.shown(_socket(event))
+    anywhere = _anywhere(event, door)
+    caps = door.guests.caps(calling, address, limits, anywhere=anywhere)
     verdict = door.guests.verdict(calling, address, anywhere=anywhere)
     if verdict is Verdict.OUT:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
@@ -206,11 +207,16 @@ def _requested(event: Any, door: Door) -> None:
         _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
     elif (
         len(door.sessions) >= limits.max_associations
-        or _open_of(door, calling, address, anywhere=anywhere) >= limits.max_associations_per_peer
+        or _open_of(door, calling, address, anywhere=anywhere) >= caps.max_associations
     ):
         _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
     elif verdict is Verdict.LEARN:
         door.tell(Learned(aet=calling, address=address))
+
+
+def _anywhere(event: Any, door: Door) -> bool:
+    """Whether the caller is known by its certificate, wherever it calls from."""
+    return door.settings.tls.in_place_of_network and tls.shown(_socket(event))
 
 
 def _open_of(door: Door, calling: str, address: str, *, anywhere: bool) -> int:
@@ -239,8 +245,9 @@ def _rejected(event: Any) -> None:
 def _established(event: Any, door: Door) -> None:
     calling, called, address = _peer(event)
     origin = Origin(association_id=secrets.token_hex(16), calling_aet=calling, called_aet=called, address=address)
+    caps = door.guests.caps(calling, address, door.settings.limits, anywhere=_anywhere(event, door))
     with door.lock:
-        door.sessions[id(event.assoc)] = Session(origin, time.monotonic())
+        door.sessions[id(event.assoc)] = Session(origin, time.monotonic(), caps.max_object_bytes)
     door.tell(Opened(origin))
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from cauda.core import peers
 from cauda.core.ledger import Ledger
-from cauda.core.peers import Entry, Verdict
+from cauda.core.peers import Caps, Entry, Verdict
 from cauda.core.schema import PeerRule
-from cauda.core.settings import Peer
+from cauda.core.settings import Limits, Peer
 
 
 class Guests:
@@ -39,3 +39,7 @@ class Guests:
         now = self._clock()
         held = (one for one in self._entries if one.left_s is None or one.left_s > now)
         return peers.verdict((*self._configured, *held), aet, address, anywhere=anywhere)
+
+    def caps(self, aet: str, address: str, limits: Limits, *, anywhere: bool = False) -> Caps:
+        """As `peers.caps`; the configuration alone says any."""
+        return peers.caps(self._configured, aet, address, limits, anywhere=anywhere)

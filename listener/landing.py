@@ -34,6 +34,7 @@ class Session:
 
     origin: Origin
     began: float
+    max_object_bytes: int
     door: str = "dimse"
     instances: int = 0
     refused: int = 0
@@ -166,9 +167,9 @@ class Store:
         self._meta_bytes = len(meta)
 
     def _check_size(self) -> None:
-        limit = self._door.settings.limits.max_object_bytes
+        limit = self._session.max_object_bytes
         if self.bytes > limit:
-            raise Rejected(Reason.TOO_LARGE, f"object is larger than {limit >> 20} MiB")
+            raise Rejected(Reason.TOO_LARGE, f"object is larger than {_size(limit)}")
         if self.bytes >= self._room_until:
             self._door.spool.check_room(self.bytes and _ROOM_EVERY_BYTES)
             self._room_until = self.bytes + _ROOM_EVERY_BYTES
@@ -180,7 +181,7 @@ class Store:
         found = head.parse(
             self._part.content()[self._meta_bytes :],
             request.transfer_syntax,
-            max_bytes=self._door.settings.limits.max_object_bytes,
+            max_bytes=self._session.max_object_bytes,
         )
         if found.sop_class_uid != request.sop_class_uid:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
@@ -191,6 +192,10 @@ class Store:
         path = self._part.land()
         self._part = None
         self._door.tell(Arrived(path))
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count:,} bytes"
 
 
 def refuse(session: Session, error: Exception) -> Answer:

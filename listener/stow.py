@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from cauda.core import errors
 from cauda.core.domain import Reason
@@ -160,6 +161,37 @@ def response(results: Sequence[Result]) -> dict[str, Any]:
         if items:
             found[tag] = {"vr": "SQ", "Value": items}
     return found
+
+
+_KEYWORDS = {
+    "00081190": "RetrieveURL",
+    "00081198": "FailedSOPSequence",
+    "00081199": "ReferencedSOPSequence",
+    "0008119A": "OtherFailuresSequence",
+    "00081150": "ReferencedSOPClassUID",
+    "00081155": "ReferencedSOPInstanceUID",
+    "00081197": "FailureReason",
+}
+
+
+def native(attributes: dict[str, Any]) -> bytes:
+    """What `response` says as the Native DICOM Model (PS3.19 A.1)."""
+    model = ET.Element("NativeDicomModel", {"xml:space": "preserve"})
+    _describe(model, attributes)
+    return bytes(ET.tostring(model, encoding="utf-8", xml_declaration=True))
+
+
+def _describe(parent: ET.Element, attributes: dict[str, Any]) -> None:
+    for tag, said in sorted(attributes.items()):
+        about = {"tag": tag, "vr": said["vr"], "keyword": _KEYWORDS[tag]}
+        attribute = ET.SubElement(parent, "DicomAttribute", about)
+        for number, value in enumerate(said.get("Value", ()), 1):
+            kind = "Item" if said["vr"] == "SQ" else "Value"
+            one = ET.SubElement(attribute, kind, {"number": str(number)})
+            if kind == "Item":
+                _describe(one, value)
+            else:  # a UID is the peer's word, and XML has no form for some characters
+                one.text = "".join(c if " " <= c <= "~" else "?" for c in str(value))
 
 
 def _who(one: Result) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
+from impatient_door import CONTEXTS, MR, image
 from listener_house import House, association, listener
 from peers import HOST, echoscu, until
+from raw_peer import RawPeer, connected
 from typer.testing import CliRunner
 
 from cauda.core import schema
@@ -77,3 +81,37 @@ def test_a_caller_that_names_us_wrongly_is_told_and_the_list_says_what_to_change
             assert opened.acceptor.primitive.diagnostic == 0x07  # called AE title not recognised
         until(lambda: house.rows(schema.refused_peer), what="the refused peer")
         assert "let it call CAUDA" in operator(house, "list", "--json")
+
+
+@pytest.mark.usefixtures("data_path")
+def test_a_peers_line_bounds_what_it_may_take(tmp_path: Path) -> None:
+    bounded = {"aet": "SMALL", "network": "127.0.0.0/8", "max_associations": 1, "max_object_bytes": 1024}
+    with listener(tmp_path / "data", peers=(bounded, {"network": "127.0.0.0/8"})) as house, ExitStack() as held:
+
+        def calling(title: str) -> RawPeer | None:
+            peer = held.enter_context(connected(house.ports.dimse))
+            return peer if peer.associate(CONTEXTS, calling=title) else None
+
+        def told(peer: RawPeer | None) -> tuple[int, str]:
+            assert peer is not None
+            answer = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
+            assert answer is not None
+            return answer.status, answer.comment
+
+        small = calling("SMALL")
+        assert calling("SMALL") is None
+        assert told(small) == (0xA700, "object is larger than 1,024 bytes")
+        assert told(calling("OTHER")) == (0x0000, "")
+
+
+def test_the_list_shows_a_lines_bounds(tmp_path: Path) -> None:
+    given = tmp_path / "cauda.toml"
+    given.write_text(
+        f'data = "{tmp_path / "data"}"\n'
+        'peers = [{ aet = "SMALL", network = "10.0.0.0/8", max_associations = 3, max_object_bytes = 4096 }]\n'
+    )
+    with listener(tmp_path / "data"):
+        done = CliRunner().invoke(app, ["list", "--config", str(given), "--json"])
+    assert done.exit_code == 0, done.output
+    (line,) = json.loads(done.output)["allowed"]
+    assert line["bounds"] == "3 at once, 4,096 bytes an object"

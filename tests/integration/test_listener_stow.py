@@ -165,6 +165,43 @@ def test_a_request_that_is_not_what_it_should_be(tmp_path: Path, headers: dict[s
         assert len(kept(house)) == 1
 
 
+@pytest.mark.parametrize(
+    ("wanted", "kind"),
+    [
+        ("*/*", "application/dicom+json"),
+        ("application/*;q=0.1", "application/dicom+json"),
+        ("application/dicom+xml", "application/dicom+xml"),
+        ("text/html, application/dicom+json;q=0.5, application/dicom+xml;q=0.8", "application/dicom+xml"),
+        ("application/dicom+json;q=0, */*", "application/json"),
+        ("application/json", "application/json"),
+    ],
+)
+def test_a_client_is_answered_in_what_it_can_read(tmp_path: Path, wanted: str, kind: str) -> None:
+    """One image is stored and one is not; both are in the answer as the client reads it, JSON or XML."""
+    here, elsewhere = (dcmread(BytesIO(builders.part10(builders.mr_study(n)[0]))) for n in (107, 109))
+    session, seen = requests.Session(), []
+    session.hooks["response"].append(lambda answer, **_: seen.append(answer.headers["Content-Type"]))
+    with listener(tmp_path / "data") as house:
+        url = f"http://{HOST}:{house.ports.http}/dicom-web"
+        client = DICOMwebClient(url, session=session, headers={"Accept": wanted})
+        answer = client.store_instances([here, elsewhere], here.StudyInstanceUID)
+    assert seen == [kind]
+    assert [one.ReferencedSOPInstanceUID for one in answer.ReferencedSOPSequence] == [here.SOPInstanceUID]
+    (failed,) = answer.FailedSOPSequence
+    assert (failed.ReferencedSOPInstanceUID, int(failed.FailureReason)) == (elsewhere.SOPInstanceUID, 0xA900)
+
+
+@pytest.mark.parametrize("wanted", ["text/html", "application/dicom+json;q=0", "image/*", "application/dicom+json;q=x"])
+def test_who_can_read_no_answer_of_ours_is_told_and_nothing_is_stored(tmp_path: Path, wanted: str) -> None:
+    body = body_of([builders.part10(builders.mr_study(108)[0])])
+    with listener(tmp_path / "data") as house:
+        sent = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=xyz', "Accept": wanted}
+        answer = requests.post(f"http://{HOST}:{house.ports.http}{PATH}", body, headers=sent, timeout=60)
+        assert answer.status_code == 406
+        assert "application/dicom+json" in answer.text
+        assert kept(house) == {}
+
+
 def test_a_body_without_parts_is_no_success(tmp_path: Path) -> None:
     with listener(tmp_path / "data") as house:
         assert post(house, b"--xyz--\r\n")[0] == 400

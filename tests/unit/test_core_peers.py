@@ -10,6 +10,7 @@ from cauda.core import peers
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Entry, Verdict
 from cauda.core.schema import PeerRule
+from cauda.core.settings import Limits, Peer
 
 
 def entry(rule: PeerRule, aet: str, network: str) -> Entry:
@@ -74,3 +75,24 @@ def test_a_caller_is_written_as_title_and_network(text: str, read: tuple[str, st
 def test_what_is_no_caller_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(Misconfigured, match="AET@"):
         peers.parse(text)
+
+
+def test_the_closest_line_that_says_so_bounds_a_caller() -> None:
+    lines = peers.configured(
+        (
+            Peer(aet="*", network="10.0.0.0/8", max_associations=4, max_object_bytes=1 << 20),
+            Peer(aet="*", network="10.1.0.0/16", max_associations=2),
+            Peer(aet="ROUTER", network="10.0.0.0/8", max_associations=40),
+        )
+    )
+    limits = Limits(max_associations_per_peer=20, max_object_bytes=1 << 30)
+
+    def held(aet: str, address: str, *, anywhere: bool = False) -> tuple[int, int]:
+        found = peers.caps(lines, aet, address, limits, anywhere=anywhere)
+        return found.max_associations, found.max_object_bytes
+
+    assert held("CT1", "10.7.0.1") == (4, 1 << 20)
+    assert held("CT1", "10.1.0.1") == (2, 1 << 20)
+    assert held("ROUTER", "10.1.0.1") == (40, 1 << 20)
+    assert held("ROUTER", "192.0.2.1") == (20, 1 << 30)
+    assert held("ROUTER", "192.0.2.1", anywhere=True) == (40, 1 << 20)
