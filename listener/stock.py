@@ -54,6 +54,8 @@ class UpperLayer(DULServiceProvider):
 class PlainServer(ThreadedAssociationServer):
     """The port without TLS: of connections, most of them silent ones maybe, it holds so many and no more."""
 
+    request_queue_size = 128  # with the default of 5 a burst of probes costs the next caller a second
+
     def __init__(self, *args: Any, most: int, **kwargs: Any) -> None:
         """``most`` connections in all; half as many from one address."""
         super().__init__(*args, **kwargs)

@@ -149,6 +149,7 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
 class TlsServer(ThreadedAssociationServer):
     """The port whose connections begin with a handshake."""
 
+    request_queue_size = 128  # as on the plain port
     daemon_threads = True  # nobody waits for a handshake at the end
 
     def __init__(self, *args: Any, certificates: Certificates, limits: Limits, **kwargs: Any) -> None:
