@@ -117,7 +117,7 @@ def _algorithm(report: Report, context: ResultContext) -> list[Dataset]:
         f"calibration {context.calibration}",
         f"configuration {context.configuration_digest}",
         f"code {context.code_version}",
-        f"complete because {context.completeness}",
+        words.completeness_words(context),
     ]
     return [
         text(CONCEPT_MOD, codes.ALGORITHM_NAME, bundle.name if bundle else MODEL_NAME),

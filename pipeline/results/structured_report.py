@@ -144,6 +144,8 @@ def _statements(report: Report, context: ResultContext) -> Iterable[Dataset]:
         yield code(CONTAINS, codes.NUMBERING_DOUBT, codes.reason_code(report.level_doubt))
         yield text(CONTAINS, codes.COMMENT, words.doubt_words(report.level_doubt))
     yield from levels_without_slice(report)
+    if any(finding.axial is None for finding in words.canal_findings(report)):
+        yield text(CONTAINS, codes.COMMENT, words.completeness_words(context))  # what made us stop waiting for it
     yield from series_quality(report)
     yield text(CONTAINS, codes.LIMITATIONS, words.footer(report))
     if context.research:

@@ -111,6 +111,11 @@ def guarded(report: Report, text: str) -> str:
     return text
 
 
+def completeness_words(context: ResultContext) -> str:
+    """Why the study was taken as complete."""
+    return f"complete because {context.completeness}"
+
+
 def change_words(report: Report, context: ResultContext) -> str | None:
     """What this revision replaces and why; None for a first one."""
     if not context.change_text:

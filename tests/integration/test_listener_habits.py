@@ -5,16 +5,19 @@ The policy is the server's own: 10 minutes after the last release, 10 minutes of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import html
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
 import builders
+import httpx
 import pytest
 from hospital import MINUTE, Hospital, opened
 from listener_house import with_meta
-from pydicom import Dataset
+from peers import HOST
+from pydicom import Dataset, dcmread
 
 from cauda.core import schema
 
@@ -208,3 +211,49 @@ def test_everything_the_archive_forwards_back_for_ten_minutes_opens_nothing(hosp
         hospital.passes(MINUTE)
     hospital.passes(200 * MINUTE)
     assert len(hospital.revisions()) == 1
+
+
+def released(hospital: Hospital) -> None:
+    hospital.sends(study(axial=5, sagittal=5))
+    hospital.passes(11 * MINUTE)
+
+
+def never_released(hospital: Hospital) -> None:
+    with hospital.opens() as router:
+        for image in study(axial=5, sagittal=5):
+            assert router.send_c_store(with_meta(image)).Status == 0
+        hospital.passes(11 * MINUTE)
+
+
+def too_old_to_wait(hospital: Hospital) -> None:
+    for number, image in enumerate(study(axial=5, sagittal=5)):
+        hospital.sends([image])
+        hospital.passes((4.5 if number else 50) * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("habit", "reason"),
+    [
+        (released, "released for 600 s: 5 axial T2-possible, 5 sagittal T2-possible"),
+        (never_released, "quiet for 600 s: 5 axial T2-possible, 5 sagittal T2-possible"),
+        (too_old_to_wait, "hard age of 5400 s reached: "),
+    ],
+)
+def test_the_one_report_and_the_page_say_why_the_study_was_taken_for_whole(
+    habit: Callable[[Hospital], None], reason: str, hospital: Hospital, tmp_path: Path
+) -> None:
+    """A reader who misses a series must be able to see what made us stop waiting for it (CLINICAL.md 3)."""
+    habit(hospital)
+    hospital.works(f"folder:{tmp_path / 'results'}")
+    (made,) = hospital.revisions()
+    assert made["complete_reason"].startswith(reason)
+    found = [dcmread(path) for path in (tmp_path / "results").rglob("*.dcm")]
+    (report,) = [one for one in found if one.Modality == "SR"]
+    assert f"complete because {made['complete_reason']}" in said(report)
+    page = httpx.get(f"http://{HOST}:{hospital.house.ports.http}/studies/{made['study_uid']}", trust_env=False)
+    assert f"<dd>{made['complete_reason']}</dd>" in html.unescape(page.text)
+
+
+def said(report: Dataset) -> set[str]:
+    """Every text in a report, at any depth."""
+    return {str(element.value) for element in report.iterall() if element.keyword == "TextValue"}
