@@ -15,6 +15,7 @@ from cauda.pipeline.sagittal import middle_slices
 SPACING_MM = (22.5, 48.0)
 DEPTH_MM = (24.0, 58.0)
 MIN_DISCS = 3
+MIN_DISCS_ALONE = 4  # without a sacrum below them: three even gaps, which folds of a brain were seen not to make
 STRAIGHT_DEG = -3.0  # lumbar discs incline more forward the lower they lie, thoracic ones do not
 MIN_PROBABILITY = 0.5
 
@@ -24,15 +25,16 @@ def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | No
     if levels is None:
         return "no discs along a spinal canal were seen"
     found = [levels.discs[level] for level in Level if level in levels.discs]
-    if len(found) < MIN_DISCS:
-        return f"only {len(found)} discs along a spinal canal were seen"
+    alone = levels.doubt is Reason.SACRUM_NOT_SHOWN
+    if len(found) < (MIN_DISCS_ALONE if alone else MIN_DISCS):
+        return f"only {len(found)} discs along a spinal canal were seen" + (", and no sacrum" if alone else "")
     spacing = float(np.median(np.diff([disc.along_mm for disc in found])))
     if not SPACING_MM[0] <= spacing <= SPACING_MM[1]:
         return f"discs lie {spacing:.0f} mm apart, lumbar ones {SPACING_MM[0]:.0f} to {SPACING_MM[1]:.0f}"
     depth = float(np.median([disc.depth_mm for disc in found]))
     if not DEPTH_MM[0] <= depth <= DEPTH_MM[1]:
         return f"discs are {depth:.0f} mm deep, lumbar ones {DEPTH_MM[0]:.0f} to {DEPTH_MM[1]:.0f}"
-    if levels.doubt is Reason.SACRUM_NOT_SHOWN and found[-1].tilt_deg - found[0].tilt_deg > STRAIGHT_DEG:
+    if alone and found[-1].tilt_deg - found[0].tilt_deg > STRAIGHT_DEG:
         return "no sacrum is shown and the discs are not inclined as lumbar ones are"
     if check is not None:
         volume = levels.volume

@@ -22,7 +22,7 @@ _PROPERTIES: dict[Tissue, tuple[float, float, float]] = {
     Tissue.MUSCLE: (950, 40, 0.85),
     Tissue.MARROW: (430, 70, 0.7),
     Tissue.CORTEX: (800, 8, 0.12),
-    Tissue.NUCLEUS: (1150, 110, 0.85),
+    Tissue.NUCLEUS: (1150, 96, 0.85),
     Tissue.ANNULUS: (950, 31, 0.45),
     Tissue.ARCH: (430, 68, 0.62),
     Tissue.FLAVUM: (850, 30, 0.45),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
@@ -17,7 +17,8 @@ from cauda.models.phantom.dataset import Key, dataset, series_uid
 from cauda.models.phantom.enhanced import enhanced
 from cauda.models.phantom.grading import Measured, truth
 from cauda.models.phantom.imaging import Plane, Spoil, personal, section, shown, tissue_signal
-from cauda.models.phantom.kinds import TRAITS, Kind
+from cauda.models.phantom.kinds import Kind
+from cauda.models.phantom.looks import Look, looked
 from cauda.models.phantom.protocol import Protocol, Scan, scans
 from cauda.models.phantom.reformat import reformatted
 from cauda.models.phantom.sample import sample_spine
@@ -54,6 +55,7 @@ class _Job:
     shown: Plane
     scans: tuple[Scan, ...]
     spoil: Spoil
+    look: Look
 
 
 def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, threads: int = 2) -> Study:
@@ -62,7 +64,7 @@ def make_study(seed: int, number: int = 0, protocol: Protocol | None = None, *, 
     spine = sample_spine(seed * 1000 + number, balanced=protocol.balanced)
     vendor = VENDORS[protocol.vendor]
     planned = scans(spine, protocol, vendor)
-    pixels = _pixels(spine, planned, protocol.spoil, threads)
+    pixels = _pixels(spine, planned, protocol.spoil, vendor.look, threads)
     key = (protocol.vendor, str(seed), str(number))
     shot = [(image, planes) for scan in planned for image, planes in _images(scan, pixels[scan.kind], key, protocol)]
     made = [image for image, _ in shot]
@@ -93,9 +95,9 @@ def _images(scan: Scan, pixels: Sequence[F32], key: Key, protocol: Protocol) -> 
     return [(encoded(image, protocol.syntax or vendor.syntax), planes) for image, planes in made]
 
 
-def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, threads: int) -> dict[Kind, list[F32]]:
+def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, look: Look, threads: int) -> dict[Kind, list[F32]]:
     """The pictures of every series, in the order of its planes."""
-    jobs = list(_jobs(spine, [scan for scan in planned if scan.kind is not Kind.SPACE_AXIAL], spoil))
+    jobs = list(_jobs(spine, [scan for scan in planned if scan.kind is not Kind.SPACE_AXIAL], spoil, look))
     with one_thread(), ThreadPoolExecutor(threads) as pool:  # what draws leaves the interpreter's lock alone
         drawn = list(pool.map(_draw, jobs))
     found: dict[Kind, list[F32]] = {scan.kind: [] for scan in planned}
@@ -109,7 +111,7 @@ def _pixels(spine: Spine, planned: Sequence[Scan], spoil: Spoil, threads: int) -
     return found
 
 
-def _jobs(spine: Spine, planned: Sequence[Scan], spoil: Spoil) -> Iterator[_Job]:
+def _jobs(spine: Spine, planned: Sequence[Scan], spoil: Spoil, look: Look) -> Iterator[_Job]:
     """One a plane, in the order of each series' planes; a plane that several series show is cut once."""
     seen: dict[int, list[tuple[Plane, Scan]]] = {}
     for scan in planned:
@@ -119,7 +121,8 @@ def _jobs(spine: Spine, planned: Sequence[Scan], spoil: Spoil) -> Iterator[_Job]
         plane = found[0][0]
         wraps = [one for _, scan in found for one in scan.faults if one.what is faults.What.WRAP]
         wide = faults.drawn(wraps[0], plane) if wraps and faults.touches(wraps[0], spine, plane) else plane
-        yield _Job(spine=spine, plane=wide, shown=plane, scans=tuple(scan for _, scan in found), spoil=spoil)
+        shots = tuple(scan for _, scan in found)
+        yield _Job(spine=spine, plane=wide, shown=plane, scans=shots, spoil=spoil, look=look)
 
 
 def _draw(job: _Job) -> list[F32]:
@@ -130,7 +133,7 @@ def _draw(job: _Job) -> list[F32]:
 
 def _picture(job: _Job, scan: Scan, sheets: list[Labels], corner: list[int]) -> F32:
     draw = np.random.default_rng([job.spine.seed, *corner, zlib.crc32(scan.kind.encode())])
-    spoil = replace(job.spoil, band=TRAITS[scan.kind].plane == "sagittal")
+    spoil = looked(job.spoil, scan.kind, job.look)
     image = shown(job.spine, job.plane, sheets, tissue_signal(scan.contrast) * personal(job.spine), draw, spoil)
     plane = job.plane
     for fault in scan.faults:

@@ -10,6 +10,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cauda.models.phantom.imaging import Sequence as Contrast
 from cauda.models.phantom.kinds import Kind, Pulse
+from cauda.models.phantom.looks import AS_USUAL, Look
 
 _LONGEST = 16  # characters of a decimal string (PS3.5 6.2)
 
@@ -62,6 +63,7 @@ class Vendor:
     slope: float | None = None  # Rescale Slope; None where it is not sent
     agent: str | None = None  # Contrast/Bolus Agent, where it is filled in
     syntax: UID = ExplicitVRLittleEndian
+    look: Look = AS_USUAL
     coil: str = "SPINE"
     station: str = "MR1"
     private: tuple[Private, ...] = ()

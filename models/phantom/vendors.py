@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydicom.uid import ImplicitVRLittleEndian, JPEGLosslessSV1
 
 from cauda.models.phantom.kinds import Kind, Pulse
+from cauda.models.phantom.looks import Look
 from cauda.models.phantom.vendor import Private, Tags, Vendor
 
 
@@ -17,6 +18,7 @@ def _derived(rest: dict[Kind, tuple[str, ...]]) -> dict[Kind, tuple[str, ...]]:
 
 
 _SIEMENS = Vendor(
+    look=Look(noise=0.4, blur=0.6, coil=0.65),  # as SPIDER's Avanto_fit, docs/realism.md
     manufacturer="SIEMENS", model="MAGNETOM Aera", software=("syngo MR E11",), study="LWS nativ",
     descriptions=_descriptions(
         "localizer", "t2_tse_sag", "t1_tse_sag", "t2_tirm_sag", "t2_tse_tra", "t1_tse_tra", "t2_tse_dixon_sag_W",
@@ -100,6 +102,7 @@ _GE = Vendor(
 )  # fmt: skip
 
 _PHILIPS = Vendor(
+    look=Look(acquired=0.66, coil=2.0, band=False),  # as SPIDER's Ingenia
     manufacturer="Philips Medical Systems", model="Ingenia", software=("5.1.7", "5.1.7.2"),
     study="МРТ пояснично-крестцового отдела", character_set=("ISO_IR 144",),
     descriptions=_descriptions(

@@ -20,8 +20,10 @@ from cauda.core.domain import F32
 from cauda.models.phantom import planes
 from cauda.models.phantom.imaging import Plane, Spoil, personal, picture, tissue_signal
 from cauda.models.phantom.kinds import TRAITS, Kind
+from cauda.models.phantom.looks import AS_USUAL, Look, looked
 from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.spine import Spine
+from cauda.models.phantom.vendors import VENDORS
 
 Grey = NDArray[np.uint8]
 
@@ -53,6 +55,7 @@ class Window:
     rows: int
     columns: int
     white: float  # share of pixels that the window cut off
+    look: Look = AS_USUAL  # of the scanner
 
 
 Drawing = Callable[[int, Window], F32]
@@ -114,6 +117,7 @@ def twin(shot: Shot, draw: Drawing, seed: int) -> Shot:
         rows=min(rows, round(_DRAWN_MM / shot.mm)),
         columns=columns,
         white=float((shot.picture == np.iinfo(np.uint8).max).mean()),
+        look=VENDORS[shot.scanner.split()[0].lower()].look,
     )
     return replace(shot, picture=jpeg(windowed(draw(seed, window), window.white)), who=seed)
 
@@ -141,7 +145,7 @@ def jpeg(image: Grey) -> Grey:
 def phantom(seed: int, window: Window) -> F32:
     """A T2 slice through the middle of a phantom, as `make_study` makes it."""
     spine, draw = sample_spine(seed), np.random.default_rng([seed, 1])
-    return drawn(spine, Kind.SAGITTAL_T2, middle_plane(spine, window, draw), draw)
+    return drawn(spine, Kind.SAGITTAL_T2, middle_plane(spine, window, draw), draw, look=window.look)
 
 
 def middle_plane(spine: Spine, window: Window, draw: np.random.Generator) -> Plane:
@@ -158,10 +162,12 @@ def middle_plane(spine: Spine, window: Window, draw: np.random.Generator) -> Pla
     )
 
 
-def drawn(spine: Spine, kind: Kind, plane: Plane, draw: np.random.Generator, parts: int = _PARTS) -> F32:
+def drawn(
+    spine: Spine, kind: Kind, plane: Plane, draw: np.random.Generator, parts: int = _PARTS, look: Look = AS_USUAL
+) -> F32:
     """One slice of a sagittal series, float32, about 0..1."""
     signal = tissue_signal(TRAITS[kind].contrast) * personal(spine)
-    return picture(spine, plane, signal, draw, Spoil(band=True), parts)
+    return picture(spine, plane, signal, draw, looked(Spoil(), kind, look), parts)
 
 
 def _grey(path: Path) -> Grey:
