@@ -18,6 +18,7 @@ from cauda.core.domain import GradeScale, Level
 from cauda.models.phantom.anatomy import labels
 from cauda.models.phantom.grading import cross_section, measure, truth
 from cauda.models.phantom.imaging import Spoil
+from cauda.models.phantom.kinds import Kind
 from cauda.models.phantom.sample import sample_spine
 from cauda.models.phantom.spine import Narrowing, Spine
 from cauda.models.phantom.study import Protocol, Study, make_study
@@ -64,6 +65,19 @@ def test_the_canal_lies_where_the_truth_says_in_every_series() -> None:
             assert bool(here > before) is brighter
             checked += 1
     assert checked == 6
+
+
+def test_the_belly_is_saturated_on_a_siemens_and_shown_on_a_philips() -> None:
+    """As SPIDER's sagittal T2 of both makers are; what shows more than the spine must not be taken for a fault."""
+    share = {}
+    for vendor in ("siemens", "philips"):
+        study = small(vendor=vendor)
+        middle = [image for image in study.images if study.kinds[str(image.SeriesInstanceUID)] is Kind.SAGITTAL_T2][1]
+        pixels = middle.pixel_array.astype(float)
+        _, column, _ = position(middle, study.points_mm[Level.L3_L4])
+        front, spine = round(column - 90 / middle.PixelSpacing[1]), round(column - 60 / middle.PixelSpacing[1])
+        share[vendor] = pixels[100:-100, front:spine].mean() / pixels[100:-100].mean()
+    assert share["philips"] > 2 * share["siemens"]
 
 
 def grown(mask: Mask, reach: float) -> Mask:
