@@ -63,8 +63,8 @@ def root(
 
 def main() -> None:
     """Run a command; what the user can mend is one line, a bug keeps its stack."""
-    # Torch's threads (OpenMP's) sleep while they wait: spinning, they took the cores from the listener, and on a busy
-    # machine a study cost twice the processor time. Read when torch is loaded; children inherit it.
+    # Torch's threads (OpenMP's) sleep while they wait: spinning, they take the cores from the listener. Read when torch
+    # is loaded; children inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -15,7 +15,7 @@ from cauda.pipeline.sagittal import middle_slices
 SPACING_MM = (22.5, 48.0)
 DEPTH_MM = (24.0, 58.0)
 MIN_DISCS = 3
-MIN_DISCS_ALONE = 4  # without a sacrum below them: three even gaps, which folds of a brain were seen not to make
+MIN_DISCS_ALONE = 4  # without a sacrum below them; folds of a synthetic brain were taken for three
 STRAIGHT_DEG = -3.0  # lumbar discs incline more forward the lower they lie, thoracic ones do not
 MIN_PROBABILITY = 0.5
 

@@ -16,8 +16,7 @@ _inside: list[int] = []  # what torch was set to, once for each that is inside
 def one_thread() -> Iterator[None]:
     """Torch splits no operation meanwhile, in this thread and in those that it starts; then as before.
 
-    On a busy machine the threads of one operation wait for each other without sleeping: crops were drawn at a fifth of
-    the speed.
+    On a busy machine the threads of one operation wait for each other without sleeping.
     """
     with _lock:
         _inside.append(_inside[0] if _inside else torch.get_num_threads())

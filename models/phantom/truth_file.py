@@ -11,7 +11,6 @@ import numpy as np
 from cauda.core.domain import GradeScale, Level, Point
 from cauda.models.phantom.anatomy import labels
 from cauda.models.phantom.study import Study
-from cauda.models.phantom.threads import one_thread
 from cauda.models.phantom.tissue import Labels, Tissue
 
 _DECIMALS = 3  # of a millimetre
@@ -59,8 +58,6 @@ def label_maps(study: Study) -> dict[str, Labels]:
 
     Where a fault lets the picture show something else (wrap-around, motion), this is still what lies there.
     """
-    with one_thread():
-        return {
-            uid: np.stack([labels(study.spine, plane.points()) for plane in planes])
-            for uid, planes in study.planes.items()
-        }
+    return {
+        uid: np.stack([labels(study.spine, plane.points()) for plane in planes]) for uid, planes in study.planes.items()
+    }
