@@ -1,4 +1,4 @@
-"""A house whose one study has been graded, made once a test run and copied: what deliverers start from."""
+"""Houses with graded studies that send to one archive: what deliverers start from."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
 NAME = "pacs"
+DAY_S = 86_400.0
 
 
 @cache
@@ -33,7 +34,10 @@ def _template() -> tuple[Path, tuple[Dataset, ...]]:
 
 
 def graded_house(data: Path, url: str, *, delivery: dict[str, Any] | None = None, **options: Any) -> House:
-    """SR and SC are due to the destination `NAME` at this URL; time stands still unless the test moves it."""
+    """One study's SR and SC are due to the destination `NAME` at this URL; time stands still unless the test moves it.
+
+    Graded once a test run, and copied.
+    """
     shutil.copytree(_template()[0], data, dirs_exist_ok=True)
     return house(data, simulated=True, destinations=[{"name": NAME, "url": url} | options], delivery=delivery or {})
 
@@ -41,6 +45,20 @@ def graded_house(data: Path, url: str, *, delivery: dict[str, Any] | None = None
 def images() -> list[Dataset]:
     """The study's images."""
     return list(_template()[1])
+
+
+def sending(data: Path, url: str, *, delivery: dict[str, Any] | None = None, **settings: Any) -> House:
+    """A house without a study that sends to this URL and reads nothing back; time stands still as above."""
+    unread = {"confirm_after_s": 1000 * DAY_S} | (delivery or {})
+    return house(data, simulated=True, destinations=[url], delivery=unread, **settings)
+
+
+def grade(at: House, seed: int = 1, **attributes: Any) -> list[Dataset]:
+    """A study is filed, completed and graded; returns its images."""
+    made = builders.mr_study(seed, **attributes)
+    at.complete(made)
+    assert grade_next(at.post())
+    return made
 
 
 def work(at: House, **settings: Any) -> int:

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import answers, free_port, orthanc, program, until
+from dicom_peers import orthanc
+from peers import answers, free_port, program, until
 
 from cauda.core import journal
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 from builders import mr_study, write
+from dicom_peers import Orthanc, orthanc
 from harness import Node, Sender, alive, assert_each_once, node, prepared, settled
 from listener_house import DATA_PATHS
-from peers import Orthanc, answers, orthanc, until
+from peers import answers, until
 from pydicom import Dataset
 
 pytestmark = pytest.mark.peers

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from builders import mr_study, write
+from dicom_peers import orthanc, storescp, storescu
 from harness import Sender, assert_each_once, cpu_seconds, node, pids_below, prepared, settled
-from peers import Postgres, orthanc, postgres, redis_server, storescp, storescu, until
+from peers import Postgres, postgres, redis_server, until
 from pydicom import Dataset
 
 pytestmark = pytest.mark.peers

@@ -18,8 +18,9 @@ from builders import (
     uid,
     write,
 )
+from dicom_peers import Orthanc, orthanc, storescu
 from harness import Node, Sender, assert_each_once, node, nothing_in_between, prepared, settled
-from peers import Orthanc, orthanc, storescu, until
+from peers import until
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import builders
 import pytest
+from dicom_peers import orthanc
 from hospital import MINUTE, Hospital, opened
-from peers import orthanc, until
+from peers import until
 
 from cauda.core import schema
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import builders
 import pytest
+from dicom_peers import Orthanc, orthanc
 from hospital import MINUTE, Hospital, opened
-from peers import Orthanc, orthanc, until
+from peers import until
 
 from cauda.core import schema
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import HOST, Postgres, free_port, orthanc, redis_server
+from dicom_peers import orthanc
+from peers import HOST, Postgres, free_port, redis_server
 
 from cauda.core import ledger
 from cauda.core.settings import Settings

@@ -6,17 +6,19 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import builders
 import pytest
+from dicom_peers import orthanc
 from ledgers import FINGERPRINT, House
 from listener_house import listener, store
-from peers import HOST, free_port, orthanc, until
+from peers import HOST, free_port, until
 from pydicom import Dataset
 from scripted_archive import archive
+from web_server import serving
 
 from cauda.core import headers, intake, listings, schema
 from cauda.core.settings import Completeness, Settings, Source
@@ -270,18 +272,8 @@ def web(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"dicomweb+http://{HOST}:{server.server_address[1]}/pacs", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as port:
+        yield f"dicomweb+http://{HOST}:{port}/pacs", asked
 
 
 @on_sqlite

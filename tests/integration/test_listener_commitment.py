@@ -13,8 +13,9 @@ from typing import Any
 
 import builders
 import pytest
+from dicom_peers import Orthanc, echoscu, orthanc
 from listener_house import House, listener, with_meta
-from peers import HOST, Orthanc, echoscu, free_port, orthanc, until
+from peers import HOST, free_port, until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt

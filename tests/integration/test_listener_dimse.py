@@ -11,8 +11,9 @@ from typing import Any
 
 import builders
 import pytest
+from dicom_peers import echoscu, storescu
 from listener_house import House, association, listener, store, with_meta
-from peers import HOST, echoscu, storescu, until
+from peers import HOST, until
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE

@@ -8,9 +8,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from dicom_peers import echoscu
 from impatient_door import CONTEXTS, MR, image
 from listener_house import House, association, listener
-from peers import HOST, echoscu, until
+from peers import HOST, until
 from raw_peer import RawPeer, connected
 from typer.testing import CliRunner
 

@@ -16,9 +16,10 @@ from typing import Any
 import builders
 import pytest
 import requests
+from dicom_peers import echoscu, orthanc
 from dicomweb_client.api import DICOMwebClient
 from listener_house import House, listener, store
-from peers import HOST, echoscu, orthanc, until
+from peers import HOST, until
 from pydicom import Dataset, dcmread
 
 from cauda.core import part, schema

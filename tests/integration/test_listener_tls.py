@@ -16,8 +16,9 @@ from typing import Any
 import builders
 import pytest
 from certificates import Pair, authority, issue
+from dicom_peers import echoscu, storescu
 from listener_house import House, listener
-from peers import HOST, echoscu, program, storescu, until
+from peers import HOST, program, until
 
 from cauda.core import schema, settings
 from cauda.core.domain import Reason

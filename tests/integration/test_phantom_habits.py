@@ -15,7 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from peers import HOST, Storescp, free_port, storescp, until
+from dicom_peers import Storescp, storescp
+from peers import HOST, free_port, until
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt

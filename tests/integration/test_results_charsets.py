@@ -10,7 +10,7 @@ from pathlib import Path
 
 import builders_results as given
 import pytest
-from peers import Orthanc, orthanc
+from dicom_peers import Orthanc, orthanc
 from pydicom import Dataset, dcmread
 
 from cauda.core.settings import Destination

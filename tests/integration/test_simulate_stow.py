@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import HOST, Orthanc, free_port, orthanc
+from dicom_peers import Orthanc, orthanc
+from peers import HOST, free_port
 from pydicom import Dataset, dcmread
+from web_server import serving
 
 from cauda.core.errors import Misconfigured, Unavailable
 from cauda.deploy import simulate
@@ -123,17 +124,8 @@ def scripted(script: Script, *, read: bool = True) -> Iterator[tuple[int, Heard]
             heard.complete.append(body.endswith(boundary + b"--\r\n"))
             return [part.partition(b"\r\n\r\n")[2][:-2] for part in body.split(boundary)[1:-1]]
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1], heard
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as port:
+        yield port, heard
 
 
 def item(sop_uid: str, **reason: int) -> dict[str, Any]:

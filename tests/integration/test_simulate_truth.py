@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_peers import Storescp, storescp
 from numpy.typing import NDArray
-from peers import HOST, Storescp, storescp
+from peers import HOST
 from pydicom import Dataset, dcmread
 
 pytestmark = pytest.mark.peers

@@ -13,8 +13,9 @@ from typing import Any
 
 import builders
 import pytest
+from dicom_peers import Orthanc, orthanc
 from graded import graded_house, images, work
-from peers import Orthanc, orthanc, until
+from peers import until
 from pydicom import Dataset
 from scripted_archive import archive
 from worker_house import House

@@ -7,8 +7,8 @@ from typing import Any
 
 import builders
 import pytest
+from dicom_peers import Orthanc, orthanc
 from graded import images, work
-from peers import Orthanc, orthanc
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag

@@ -8,13 +8,13 @@ from typing import Any
 
 import builders
 import pytest
-from peers import Orthanc, orthanc, storescp
+from dicom_peers import Orthanc, orthanc, storescp
+from graded import work
 from worker_house import House, house
 
 from cauda.core import deliveries
 from cauda.core.backoff import Backoff
 from cauda.core.domain import Reason
-from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
 pytestmark = pytest.mark.peers
@@ -34,15 +34,10 @@ def graded(data: Path, destination: str, seed: str, **settings: Any) -> tuple[Ho
     return at, images
 
 
-def deliver_all(at: House) -> None:
-    while deliver_next(at.post()):
-        pass
-
-
 def test_orthanc_with_the_study_ends_with_one_sr_and_one_sc(tmp_path: Path, pacs: Orthanc) -> None:
     at, images = graded(tmp_path, pacs.dimse, "with")
     pacs.store(builders.write(images, tmp_path / "images"))
-    deliver_all(at)
+    work(at)
     assert at.states("delivery") == ["accepted", "accepted"]
     results = pacs.results(images[0].StudyInstanceUID)
     assert {one["sop_uid"] for one in results} == {row["sop_uid"] for row in at.rows("result")}
@@ -54,12 +49,12 @@ def test_orthanc_with_the_study_ends_with_one_sr_and_one_sc(tmp_path: Path, pacs
 
 def test_orthanc_without_the_study_is_waited_for(tmp_path: Path, pacs: Orthanc) -> None:
     at, images = graded(tmp_path, pacs.dimse, "without")
-    deliver_all(at)
+    work(at)
     assert at.rows("delivery")[0]["reason"] == Reason.STUDY_ABSENT
     assert images[0].StudyInstanceUID not in pacs.studies()
     pacs.store(builders.write(images, tmp_path / "images"))
     at.clock[0] += 900
-    deliver_all(at)
+    work(at)
     assert at.states("delivery") == ["accepted", "accepted"]
 
 
@@ -68,7 +63,7 @@ def test_another_patient_in_orthanc_holds_the_study(tmp_path: Path, pacs: Orthan
     for image in images:
         image.PatientID = "PID-MERGED"
     pacs.store(builders.write(images, tmp_path / "images"))
-    deliver_all(at)
+    work(at)
     assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
     assert pacs.results(images[0].StudyInstanceUID) == []
 
@@ -78,10 +73,10 @@ def test_the_archives_patient_is_written_where_the_site_wants_it(tmp_path: Path,
     for image in images:
         image.PatientID, image.PatientName = "PID-RENAMED", "Größe^Ünal"
     pacs.store(builders.write(images, tmp_path / "images"))
-    deliver_all(at)
+    work(at)
     assert grade_next(at.post())
     at.clock[0] += 900
-    deliver_all(at)
+    work(at)
     assert at.states("delivery") == ["cancelled", "cancelled", "accepted", "accepted"]
     patient = pacs.get("/patients?expand")
     held = [one for one in patient if one["MainDicomTags"]["PatientID"] == "PID-RENAMED"]
@@ -92,10 +87,10 @@ def test_the_archives_patient_is_written_where_the_site_wants_it(tmp_path: Path,
 def test_sent_twice_after_a_crash_orthanc_has_it_once(tmp_path: Path, pacs: Orthanc) -> None:
     at, images = graded(tmp_path, pacs.dimse, "crash")
     pacs.store(builders.write(images, tmp_path / "images"))
-    deliver_all(at)
+    work(at)
     with at.ledger.write() as conn:
         conn.exec_driver_sql("UPDATE delivery SET state = 'sent', lease_until = 0, worker = 'gone'")
-    deliver_all(at)
+    work(at)
     assert [row["attempt"] for row in at.rows("delivery")] == [2, 2]
     assert at.states("delivery") == ["accepted", "accepted"]
     assert len(pacs.results(images[0].StudyInstanceUID)) == 2
@@ -104,7 +99,7 @@ def test_sent_twice_after_a_crash_orthanc_has_it_once(tmp_path: Path, pacs: Orth
 def test_storescp_that_cannot_be_asked_takes_both(tmp_path: Path) -> None:
     with storescp() as peer:
         at, _ = graded(tmp_path, peer.dimse, "scp")
-        deliver_all(at)
+        work(at)
         assert at.states("delivery") == ["accepted", "accepted"]
         assert len(peer.files()) == 2
 
@@ -113,7 +108,7 @@ def test_storescp_that_cannot_be_asked_takes_both(tmp_path: Path) -> None:
 def test_storescp_that_refuses_or_breaks_off_is_tried_later(tmp_path: Path, mood: str) -> None:
     with storescp(mood) as peer:
         at, _ = graded(tmp_path, peer.dimse, mood)
-        deliver_all(at)
+        work(at)
         assert at.states("delivery") == ["due", "due"]
         assert at.rows("destination")[0]["failures"] == 1
         port = peer.port
@@ -129,7 +124,7 @@ def _same_port(at: House, port: int) -> None:
         good.start()
         for _ in range(3):
             at.clock[0] += 900
-            deliver_all(at)
+            work(at)
             while grade_next(at.post()):  # it could not be asked whether it can be asked: made again, saying that
                 pass
         assert [state for state in at.states("delivery") if state != "cancelled"] == ["accepted", "accepted"]
@@ -142,7 +137,7 @@ def test_a_deliverer_that_lost_its_lease_does_not_overwrite_the_next_ones_answer
         stale = deliveries.claim(at.ledger, worker="asleep", lease_s=60, known=(peer.dimse,))
         assert stale
         at.clock[0] += 61
-        deliver_all(at)
+        work(at)
         backoff = Backoff(first_s=1, max_s=1)
         assert not deliveries.away(at.ledger, stale, Reason.DESTINATION_DOWN, "late", backoff)
         assert at.states("delivery") == ["accepted", "accepted"]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import builders
 import pytest
+from dicom_peers import Orthanc, orthanc
 from graded import graded_house, images, work
-from peers import HOST, Orthanc, free_port, orthanc
+from peers import HOST, free_port
 from pydantic import ValidationError
+from web_server import serving
 
 from cauda.core.domain import Reason
 from cauda.core.settings import Destination
@@ -78,18 +79,8 @@ def web(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"stow+http://{HOST}:{server.server_address[1]}/pacs", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as port:
+        yield f"stow+http://{HOST}:{port}/pacs", asked
 
 
 def failed(reason: int) -> bytes:

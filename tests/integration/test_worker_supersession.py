@@ -9,8 +9,8 @@ from typing import Any
 
 import builders
 import pytest
+from dicom_peers import orthanc
 from graded import graded_house, images, work
-from peers import orthanc
 from pydicom import Dataset, dcmread
 from scripted_archive import KO, Archive, archive
 from worker_house import House

@@ -27,8 +27,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from builders import part10
+from dicom_peers import Orthanc, orthanc
 from ohif import DICOMWEB, ohif
-from peers import Orthanc, orthanc
 from worker_house import House, house
 
 from cauda.models.bundle import load_bundle

@@ -1,0 +1,136 @@
+"""Nothing is sent to an archive that has another patient under the study, or that a hold forbids (CLINICAL.md 25)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import builders
+import pytest
+from graded import grade, sending, work
+from pydicom import dcmread
+from scripted_archive import archive
+
+from cauda.core import intake
+from cauda.core.domain import Reason
+from cauda.worker.grade import grade_next
+
+DAY_S = 86_400.0
+
+
+def test_an_archive_without_the_study_is_waited_for(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = grade(at)
+        work(at)
+        assert (at.states("delivery"), peer.attempts) == (["due", "due"], 0)
+        assert at.rows("delivery")[0]["reason"] == Reason.STUDY_ABSENT
+        peer.knows(images[0])
+        at.clock[0] += 15
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"PatientID": "SOMEBODY"}, {"AccessionNumber": "ELSE"}], ids=lambda other: next(iter(other))
+)
+def test_another_patient_or_order_in_the_archive_holds_the_study(tmp_path: Path, other: dict[str, str]) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        peer.knows(grade(at)[0], **other)
+        work(at)
+        assert peer.attempts == 0
+        (study,) = at.rows("study")
+        assert study["hold"] == Reason.IDENTITY_MISMATCH
+        assert next(iter(other)) in study["hold_text"]
+        assert not any(value in str(at.rows("event")) + str(dict(study)) for value in ("SOMEBODY", "ELSE", "PID1"))
+
+
+def test_the_study_under_another_uid_is_found_by_an_image(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = grade(at)
+        first = min(images, key=lambda image: str(image.SOPInstanceUID))
+        peer.knows(first, StudyInstanceUID="1.2.3.4")
+        work(at)
+        assert peer.attempts == 0
+        assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
+
+
+@pytest.mark.parametrize("unsaid", [{"AccessionNumber": ""}, {"PatientID": ""}, {"PatientID": "  PID1 "}])
+def test_what_the_archive_does_not_say_is_unknown_and_not_other(tmp_path: Path, unsaid: dict[str, str]) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        peer.knows(grade(at)[0], **unsaid)
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+
+
+def test_an_archive_that_cannot_be_asked_gets_results_that_say_so(tmp_path: Path) -> None:
+    with archive(can_find=False) as peer:
+        at = sending(tmp_path, peer.dimse)
+        grade(at)
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+        assert len(at.rows("event", kind="identity_not_checked")) == 2
+        sr = (tmp_path / at.rows("result", kind="sr")[0]["path"]).read_bytes()
+        assert b"Identity not checked against the archive" in sr
+
+
+def test_demographics_from_the_archive_make_a_new_revision_and_go_out(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, f"{peer.dimse}?demographics=archive")
+        images = grade(at)
+        peer.knows(images[0], PatientID="MERGED7", PatientName="Müller^Änne", SpecificCharacterSet="ISO_IR 100")
+        work(at)
+        assert peer.attempts == 0
+        assert grade_next(at.post())
+        work(at)
+        assert at.states("revision") == ["reported", "reported"]
+        assert at.states("delivery") == ["cancelled", "cancelled", "accepted", "accepted"]
+        sent = [dcmread(BytesIO(_file(raw[0])), force=True) for raw in peer.received.values()]
+        assert {(one.PatientID, str(one.PatientName)) for one in sent} == {("MERGED7", "Müller^Änne")}
+        assert all(one.StudyInstanceUID == images[0].StudyInstanceUID for one in sent)
+        uids = [row["sop_uid"] for row in at.rows("result")]
+        assert len(set(uids)) == 4
+        at.clock[0] += DAY_S
+        assert work(at) == 0
+
+
+def test_an_archive_that_is_at_odds_with_itself_is_left_to_a_person(tmp_path: Path) -> None:
+    """It has the study twice: nothing is reissued, since neither answer is better than the other."""
+    with archive() as peer:
+        at = sending(tmp_path, f"{peer.dimse}?demographics=archive")
+        images = grade(at)
+        peer.knows(images[0], PatientID="SECOND")
+        peer.also = peer.studies[images[0].StudyInstanceUID]
+        peer.knows(images[0], PatientID="FIRST")
+        for _ in range(5):
+            work(at)
+            grade_next(at.post())
+            at.clock[0] += 900
+        assert at.states("revision") == ["reported"]
+        assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
+        assert peer.attempts == 0
+
+
+def _file(dataset: bytes) -> bytes:
+    """A C-STORE data set in Explicit VR as a file."""
+    meta = builders.part10(builders.mr_study(0)[0])
+    return meta[: len(meta) - len(builders.dataset_bytes(meta))] + dataset
+
+
+def test_a_hold_stops_what_was_already_claimed(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = grade(at)
+        peer.knows(images[0])
+        uid = str(images[0].StudyInstanceUID)
+        peer.on_find = lambda: at.write(intake.hold, uid, Reason.OPERATOR, "wait")
+        work(at)
+        assert (at.states("delivery"), peer.attempts) == (["due", "due"], 0)
+        peer.on_find = lambda: None
+        at.write(intake.release, uid)
+        at.clock[0] += 60
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
