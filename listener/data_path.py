@@ -41,6 +41,7 @@ SEAM: tuple[tuple[type, str], ...] = (
     (DULServiceProvider, "kill_dul"),
     (DULServiceProvider, "stop_dul"),
     (DIMSEServiceProvider, "receive_primitive"),
+    (DIMSEServiceProvider, "send_msg"),
     (StateMachine, "do_action"),
     (Association, "_run_reactor"),
     (Association, "kill"),
@@ -77,9 +78,10 @@ def established(event: Any) -> None:
 def _replace(association: Association, sock: socket.socket, door: Door) -> None:
     """Give a fresh association our upper layer, and let its own thread sleep until there is news."""
     news = threading.Event()
-    association.dul = layer = UpperLayer(association, door, news)
+    association.dimse = messages = upper_layer.Messages(association)
+    association.dul = layer = UpperLayer(association, door, news, messages)
     layer.socket = layer.wire = Wire(association, client_socket=sock)  # puts its first event into the layer's queue
-    association.dimse.msg_queue = Ringing(news)
+    messages.msg_queue = Ringing(news)
     association._reactor_checkpoint = Checkpoint(news)  # noqa: SLF001
     association._reactor_checkpoint.set()  # noqa: SLF001
     association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
@@ -200,7 +202,9 @@ class Waker:
 class UpperLayer(DULServiceProvider):
     """pynetdicom's upper layer, waiting in poll() rather than sleeping, and serving C-STORE itself."""
 
-    def __init__(self, association: Association, door: Door, news: threading.Event) -> None:
+    def __init__(
+        self, association: Association, door: Door, news: threading.Event, messages: upper_layer.Messages
+    ) -> None:
         super().__init__(association)
         self.state_machine = upper_layer.States(self)
         self.known = threading.Event()
@@ -209,6 +213,7 @@ class UpperLayer(DULServiceProvider):
         self._run_loop_delay = 0.0  # we wait elsewhere
         self._door = door
         self._news = news
+        self._messages = messages
         self._waker = Waker()
         self._poller: select.poll | None = None
         self._stream = pdu.Stream(door.settings.limits.max_pdu_bytes)
@@ -278,8 +283,8 @@ class UpperLayer(DULServiceProvider):
                     self._write()
                     if not self._more():
                         return False
-                elif self._taken(part):
-                    return True
+                elif self._taken(part) or self.to_provider_queue.queue:
+                    return True  # what waits to be sent must not wait for a peer that never stops
             except pdu.Malformed as error:
                 log.get("dimse").warning("peer_malformed", address=self.assoc.requestor.address, message=str(error))
                 self._drop()
@@ -448,7 +453,15 @@ class UpperLayer(DULServiceProvider):
             return
         answer = store.answer(time.monotonic())
         response = command.response(request, answer.status, answer.comment)
-        self.wire.send(pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0))
+        pdus = pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0)
+        with self._messages.whole:
+            waiting = bool(self.to_provider_queue.queue)
+        if not waiting:
+            self.wire.send(b"".join(pdus))
+        for one in pdus if waiting else ():  # another message has begun: it is sent to its end first
+            later = P_DATA_TF()
+            later.decode(one)
+            self.send_pdu(later.to_primitive())
         self._began, self._bytes = 0.0, 0
 
     def _drop(self) -> None:

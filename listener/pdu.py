@@ -148,13 +148,13 @@ class Stream:
         return Whole(bytes(whole))
 
 
-def p_data(context_id: int, command: bytes, max_pdu_bytes: int) -> bytes:
+def p_data(context_id: int, command: bytes, max_pdu_bytes: int) -> list[bytes]:
     """A command set without data set as P-DATA-TF, in PDUs that the peer takes; 0 is without a bound."""
-    size = max(max_pdu_bytes - _PDV.size, 1) if max_pdu_bytes else len(command)
+    size = max((max_pdu_bytes - _PDV.size) & ~1, 2) if max_pdu_bytes else len(command)  # fragments are even (E.1)
     pdus = []
     for at in range(0, len(command), size):
         part = command[at : at + size]
         control = _COMMAND | (_LAST if at + size >= len(command) else 0)
         header = _PDU.pack(P_DATA_TF, len(part) + _PDV.size) + _PDV.pack(len(part) + 2, context_id, control)
         pdus.append(header + part)
-    return b"".join(pdus)
+    return pdus

@@ -26,6 +26,7 @@ def request_handler(limits: Limits, over: Callable[[Association], None]) -> type
         def _create_association(self) -> Association:
             association = super()._create_association()
             upper_layer.guarded(association, over)
+            association.dimse = upper_layer.Messages(association)
             association.dul = layer = UpperLayer(association)
             layer.socket = BoundedSocket(association, self.request, limits)  # its first event goes to the layer's queue
             association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers

@@ -6,14 +6,17 @@ Without this a thread of pynetdicom's would be dead, and its association only se
 from __future__ import annotations
 
 import queue
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pynetdicom
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 
@@ -35,6 +38,20 @@ class States(StateMachine):
                 self.dul.to_provider_queue.get(block=False)
             return
         super().do_action(event)
+
+
+class Messages(DIMSEServiceProvider):
+    """pynetdicom's, for messages of several threads: the fragments of two must not mix (PS3.8 E.1)."""
+
+    def __init__(self, association: Association) -> None:
+        """As pynetdicom's."""
+        super().__init__(association)
+        self.whole = threading.Lock()  # held while only part of a message is in the upper layer's queue
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """As pynetdicom's."""
+        with self.whole:
+            super().send_msg(primitive, context_id)
 
 
 def failed(association: Association, error: Exception) -> None:

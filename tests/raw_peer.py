@@ -76,6 +76,29 @@ def c_store_rq(sop_class: str, sop_uid: str, *, message_id: int = 1) -> bytes:
     )
 
 
+def n_action_rq(sop_class: str, sop_uid: str, *, message_id: int = 1) -> bytes:
+    """The command set of an N-ACTION-RQ of type 1 with a data set."""
+    return command_set(
+        element(0x0003, _uid(sop_class)),
+        element(0x0100, b"\x30\x01"),
+        element(0x0110, struct.pack("<H", message_id)),
+        element(0x0800, b"\x01\x00"),
+        element(0x1001, _uid(sop_uid)),
+        element(0x1008, b"\x01\x00"),
+    )
+
+
+def n_event_report_rsp(sop_class: str, *, answers: int = 1) -> bytes:
+    """The command set of an N-EVENT-REPORT-RSP that says success."""
+    return command_set(
+        element(0x0002, _uid(sop_class)),
+        element(0x0100, b"\x00\x81"),
+        element(0x0120, struct.pack("<H", answers)),
+        element(0x0800, b"\x01\x01"),
+        element(0x0900, b"\x00\x00"),
+    )
+
+
 def c_echo_rq(message_id: int = 1) -> bytes:
     """The command set of a C-ECHO-RQ."""
     return command_set(
@@ -128,9 +151,11 @@ class RawPeer:
             got += more
         return bytes(got)
 
-    def associate(self, contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW") -> bool:
+    def associate(
+        self, contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW", max_pdu: int = 16384
+    ) -> bool:
         """Propose; whether an association was accepted, whatever became of its contexts."""
-        self.send(associate_rq(contexts, called=called, calling=calling))
+        self.send(associate_rq(contexts, called=called, calling=calling, max_pdu=max_pdu))
         answer = self.receive()
         if answer is None or answer[0] != ASSOCIATE_AC:
             return False

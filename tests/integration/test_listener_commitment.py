@@ -6,19 +6,26 @@ Orthanc is the archive that holds images, and asks as a modality does; pynetdico
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import builders
 import pytest
 from dicom_peers import Orthanc, echoscu, orthanc
+from impatient_door import image
 from listener_house import House, listener, with_meta
 from peers import HOST, free_port, until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
+from pynetdicom.dsutils import encode
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from raw_peer import RawPeer, c_echo_rq, c_store_rq, connected, n_action_rq, n_event_report_rsp
 from sqlalchemy import update
 
 from cauda.core import schema
@@ -170,6 +177,53 @@ def test_images_on_the_askers_association_are_stored_while_it_waits_for_its_repo
         until_told(house)
         opened.release()
         until(lambda: len(house.rows(schema.instance)) == sent_, what="the images filed")
+
+
+def contexts_until(peer: RawPeer, *ends: tuple[int, int]) -> list[int]:
+    """The context of each fragment that comes until all ``ends`` have come: context and control header (PS3.8 E.2)."""
+    seen: list[int] = []
+    missing = set(ends)
+    while missing:
+        got = peer.receive()
+        assert got is not None
+        seen.append(got[1][4])
+        missing.discard((got[1][4], got[1][5]))
+    return seen
+
+
+@pytest.mark.usefixtures("data_path")
+def test_no_answer_comes_between_the_fragments_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PS3.8 E.1. A small PDU makes many of them, and the committer is held up after the first.
+
+    Meanwhile the asker sends an image and asks for an echo.
+    """
+    held_up, go_on = threading.Event(), threading.Event()
+    send_pdu = DULServiceProvider.send_pdu
+
+    def slow(layer: DULServiceProvider, primitive: Any) -> None:
+        send_pdu(layer, primitive)
+        if threading.current_thread().name == "committer" and isinstance(primitive, P_DATA):
+            held_up.set()
+            go_on.wait(30)
+
+    monkeypatch.setattr(DULServiceProvider, "send_pdu", slow)
+    syntax = str(ExplicitVRLittleEndian)
+    nobody = on(f"dimse://PACS@{HOST}:{free_port()}", wait_s=0.1)
+    with listener(tmp_path / "data", **nobody) as house, connected(house.ports.dimse) as peer:
+        proposed = [(PUSH_MODEL, syntax), (builders.MR_IMAGE, syntax), (ECHO, IMPLICIT)]
+        assert peer.associate(proposed, max_pdu=65)
+        asked = encode(question("2.25.9", [(builders.MR_IMAGE, NOWHERE)]), False, True)
+        peer.message(1, n_action_rq(PUSH_MODEL, INSTANCE), asked)
+        assert set(contexts_until(peer, (1, 0x03))) == {1}
+        assert held_up.wait(30)
+        peer.message(3, c_store_rq(builders.MR_IMAGE, "1.2.3.4.5"), image("1.2.3.4.5"))
+        peer.message(5, c_echo_rq(2))
+        until(lambda: house.rows(schema.instance), what="the image filed, and so its answer due")
+        go_on.set()
+        contexts = contexts_until(peer, (1, 0x02), (3, 0x03), (5, 0x03))
+        assert [context for context, _ in groupby(contexts)] == [1, 3, 5]
+        peer.message(1, n_event_report_rsp(PUSH_MODEL))
+        until_told(house)
 
 
 @pytest.mark.parametrize("by", ["dimse", "dicomweb"])
