@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from cauda.core import schema
 from cauda.core.revisions import Made
-from cauda.core.schema import READ, DeliveryState, ResultKind, RevisionState
+from cauda.core.schema import OF_REVISION, READ, DeliveryState, ResultKind, RevisionState
 
 # Due, once what was unsent is cancelled: a try that has just failed, and goes on.
 _LEFT = (DeliveryState.DUE, DeliveryState.SENT, DeliveryState.ACCEPTED, DeliveryState.COMMITTED)
+
+
+def outdated() -> ColumnElement[bool]:
+    """Of a row of `schema.result`: that a later revision's results replaced it, or an operator took it back."""
+    result, own = schema.result, schema.revision.alias()
+    later, newer = schema.revision.alias(), schema.result.alias()
+    replaced = exists().where(
+        own.c.id == result.c.revision_id,
+        later.c.study_uid == own.c.study_uid,
+        later.c.number > own.c.number,
+        newer.c.study_uid == result.c.study_uid,
+        newer.c.revision_id == later.c.id,
+        newer.c.kind.in_(READ),
+    )
+    taken_back = exists().where(own.c.id == result.c.revision_id, own.c.state == RevisionState.RETRACTED)
+    return and_(result.c.kind.in_(OF_REVISION), or_(replaced, taken_back))
 
 
 def standing(conn: Connection, study_uid: str, number: int) -> Mapping[tuple[Made, ...], Sequence[str]]:

@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, fun
 from cauda.core import schema
 from cauda.core.domain import Json
 from cauda.core.schema import RevisionKind, RevisionState, StudyState
+from cauda.core.supersession import outdated
 
 _QUEUED = {RevisionState.DUE: "QUEUED"}
 
@@ -113,7 +114,7 @@ def deliveries(
     """Objects on their way to destinations, newest first."""
     table, result = schema.delivery, schema.result
     query = (
-        select(table, result.c.kind, result.c.sop_uid, result.c.path)
+        select(table, result.c.kind, result.c.sop_uid, result.c.path, outdated().label("outdated"))
         .select_from(table.join(result))
         .order_by(table.c.id.desc())
     )
@@ -137,6 +138,7 @@ def deliveries(
             "accepted_at": moment(one.accepted_at),
             "committed_at": moment(one.committed_at),
             "confirmed_by": one.confirmed_by,
+            "outdated": bool(one.outdated),
         }
         for one in conn.execute(query.limit(limit))
     ]

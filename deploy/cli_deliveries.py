@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cauda.core import deliveries, views
+from cauda.core import resending, views
 from cauda.deploy import output
 from cauda.deploy.cli_studies import DELIVERY_COLUMNS
 from cauda.deploy.opened import open_existing
@@ -47,15 +47,20 @@ def retry(
     to: Annotated[str | None, typer.Option("--to", help="Only to the destination of this name.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Whatever was refused or waits.")] = False,
 ) -> None:
-    """Send again now what was refused or waits."""
+    """Send again now what was refused or waits; nothing refused that a later revision replaced."""
     if not everything and study is None and to is None:
         output.complain("say which: --study, --to or --all")
         raise typer.Exit(output.MISCONFIGURED)
     opened = open_existing(options.settings())
     with opened.write() as conn:
-        count = deliveries.retry(opened, conn, study_uid=study, destination=to)
-    output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
-    if count == 0:
+        done = resending.retry(opened, conn, study_uid=study, destination=to)
+    output.say(f"{done.due} {'delivery' if done.due == 1 else 'deliveries'} due now")
+    for one in done.outdated:
+        output.say(
+            f"not sent again: refused results of {one} that a later revision replaced or an operator took back; "
+            f"where an archive lacks the newer ones, `cauda studies requeue {one}` makes them again"
+        )
+    if not done:
         raise typer.Exit(output.NO)
 
 
@@ -77,7 +82,7 @@ def release(
         raise typer.Exit(output.MISCONFIGURED)
     opened = open_existing(options.settings())
     with opened.write() as conn:
-        count = deliveries.release(opened, conn, study_uid=study, destination=to)
+        count = resending.release(opened, conn, study_uid=study, destination=to)
         kept = views.deliveries(conn, study_uid=study, state="parked", limit=1)
     output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
     if kept:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from cauda.core import deliveries, intake, retractions, revisions
+from cauda.core import intake, resending, retractions, revisions
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.retractions import Why
@@ -52,6 +52,14 @@ def _has_results(found: Json) -> bool:
     return any(one["kind"] != RevisionKind.RETRACT and one["state"] in ended for one in found["revisions"])
 
 
+def _can_go_again(found: Json) -> bool:
+    state = DeliveryState
+    return any(
+        one["state"] == state.DUE or (one["state"] == state.REFUSED and not one["outdated"])
+        for one in found["deliveries"]
+    )
+
+
 def _is_late(found: Json) -> bool:
     late = (DeliveryState.PARKED, Reason.TOO_LATE)
     return any((one["state"], one["reason"]) == late for one in found["deliveries"])
@@ -76,11 +84,11 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "retry": Action(
         label="Send again",
-        effect="What was refused or waits is due now.",
+        effect="What was refused or waits is due now, but nothing refused that a later revision replaced.",
         done="What was refused or waited is due now.",
-        refused="Nothing was refused or waits.",
-        offered=lambda found: any(one["state"] in {"due", "refused"} for one in found["deliveries"]),
-        act=lambda ledger, conn, uid, _said: deliveries.retry(ledger, conn, study_uid=uid),
+        refused="Nothing was refused or waits, or a later revision replaced it.",
+        offered=_can_go_again,
+        act=lambda ledger, conn, uid, _said: resending.retry(ledger, conn, study_uid=uid),
     ),
     "send-late": Action(
         label="Send although late",
@@ -88,7 +96,7 @@ ACTIONS: Mapping[str, Action] = {
         done="What was set aside for being late is due now.",
         refused="Nothing was set aside for being late.",
         offered=_is_late,
-        act=lambda ledger, conn, uid, _said: deliveries.release(ledger, conn, study_uid=uid),
+        act=lambda ledger, conn, uid, _said: resending.release(ledger, conn, study_uid=uid),
     ),
     "hold": Action(
         label="Hold",

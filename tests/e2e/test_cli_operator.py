@@ -152,6 +152,14 @@ def test_what_was_refused_is_sent_again_on_request(data: Path) -> None:
     assert shown("deliveries", "list", "--data", data)[0]["state"] == "due"
 
 
+def test_what_was_refused_and_taken_back_stays_so_and_the_command_says_what_to_do(data: Path) -> None:
+    cauda("studies", "retract", REFUSED, "--reason", "wrong-grade", "--data", data)
+    said = cauda("deliveries", "retry", "--data", data, "--study", REFUSED, ok=3).stdout
+    assert f"not sent again: refused results of {REFUSED}" in said
+    assert f"`cauda studies requeue {REFUSED}`" in said
+    assert shown("deliveries", "list", "--data", data)[0]["state"] == "refused"
+
+
 def test_who_was_turned_away_is_shown_with_the_line_that_lets_it_in(data: Path) -> None:
     opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
     with opened.write() as conn:

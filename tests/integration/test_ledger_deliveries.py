@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ledgers import BACKOFF, LEASE_S, PACS, House
 
-from cauda.core import deliveries, schema
+from cauda.core import deliveries, resending, schema
 from cauda.core.backoff import Backoff
 from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
@@ -183,7 +183,7 @@ def test_an_operator_sends_again_what_was_refused(house: House) -> None:
     house.reported()
     assert deliveries.refused(house.ledger, house.must_take(), Reason.DESTINATION_REFUSED, "no")
     with house.ledger.write() as conn:
-        assert deliveries.retry(house.ledger, conn, study_uid="1.1") == 2
+        assert resending.retry(house.ledger, conn, study_uid="1.1") == resending.Retried(due=2)
     assert [house.must_take().kind] == ["sr"]
 
 

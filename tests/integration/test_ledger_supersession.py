@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from ledgers import BACKOFF, LEASE_S, PACS, House, sha
 
-from cauda.core import deliveries, intake, retractions, schema
+from cauda.core import deliveries, intake, resending, retractions, schema, views
 from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.retractions import Why
@@ -125,8 +125,55 @@ def test_nothing_is_hidden_while_the_new_page_is_not_there(house: House, notes: 
         assert deliveries.refused(house.ledger, house.must_take(), Reason.DESTINATION_REFUSED, "no room")
     assert house.take() is None
     with house.ledger.write() as conn:
-        deliveries.retry(house.ledger, conn, study_uid="1.1")
+        resending.retry(house.ledger, conn, study_uid="1.1")
     assert deliver(house) == ["sr", "sc", "replaces"]
+
+
+def refused_twice(house: House, addressees: Sequence[Addressee] = (PACS,)) -> None:
+    """Two revisions, of which the archive took nothing."""
+    house.reported(addressees=addressees)
+    for _ in (*addressees, *addressees):
+        assert deliveries.refused(house.ledger, house.must_take(known=BOTH), Reason.DESTINATION_REFUSED, "no room")
+    revise(house, Notes(), addressees)
+
+
+def retried(house: House) -> tuple[resending.Retried, set[str]]:
+    """What an operator's retry did, and the revisions of which something is due then."""
+    with house.ledger.write() as conn:
+        done = resending.retry(house.ledger, conn, study_uid="1.1")
+    due = {row.result_id for row in house.rows(schema.delivery, state="due")}
+    return done, {row.sop_uid.split(".")[2] for row in house.rows(schema.result) if row.id in due}
+
+
+def test_what_was_refused_and_then_replaced_is_never_sent_again(house: House) -> None:
+    """An old grade that arrives after the new one would stand in the archive as the newest."""
+    refused_twice(house)
+    for _ in ("sr", "sc"):
+        assert deliveries.refused(house.ledger, house.must_take(), Reason.DESTINATION_REFUSED, "no room")
+    assert retried(house) == (resending.Retried(due=2, outdated=("1.1",)), {"2"})
+    assert deliver(house) == ["sr", "sc"]
+    assert retried(house) == (resending.Retried(due=0, outdated=("1.1",)), set())
+    with house.ledger.read() as conn:
+        shown = views.deliveries(conn, study_uid="1.1")
+    assert [(one["state"], one["outdated"]) for one in shown] == [("accepted", False)] * 2 + [("refused", True)] * 2
+
+
+def test_what_was_refused_and_then_taken_back_is_never_sent_again(house: House) -> None:
+    house.reported()
+    for _ in ("sr", "sc"):
+        assert deliveries.refused(house.ledger, house.must_take(), Reason.DESTINATION_REFUSED, "no room")
+    with house.ledger.write() as conn:
+        assert retractions.retract(house.ledger, conn, "1.1", Why.WRONG_GRADE)
+    assert retried(house) == (resending.Retried(due=0, outdated=("1.1",)), set())
+
+
+def test_what_was_refused_goes_again_while_a_later_revision_has_nothing_else_to_say(house: House) -> None:
+    house.reported()
+    for _ in ("sr", "sc"):
+        assert deliveries.refused(house.ledger, house.must_take(), Reason.DESTINATION_REFUSED, "no room")
+    house.complete()
+    assert house.report(house.must_claim(), kinds=())
+    assert retried(house) == (resending.Retried(due=2), {"1"})
 
 
 def test_the_page_alone_is_enough(house: House, notes: Notes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from graded import grade, sending, work
 from scripted_archive import archive
 
-from cauda.core import deliveries
+from cauda.core import deliveries, resending
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.worker.deliver import deliver_next
@@ -40,7 +40,7 @@ def test_two_days_without_the_archive_cost_few_tries_and_lose_nothing(tmp_path: 
         assert work(at) == 2
         late = [row for row in at.rows("delivery") if row["state"] == "parked"]
         assert [row["reason"] for row in late] == [Reason.TOO_LATE] * 6
-        assert at.write(deliveries.release) == 6
+        assert at.write(resending.release) == 6
         work(at)
         assert set(at.states("delivery")) == {"accepted"}
         assert all(len(times) == 1 for times in peer.received.values())
