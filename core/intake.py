@@ -272,13 +272,3 @@ def force_complete(ledger: Ledger, conn: Connection, study_uid: str) -> bool:
     if changed:
         record(ledger, conn, "study_forced", study_uid=study_uid)
     return bool(changed)
-
-
-def watched(conn: Connection) -> list[str]:
-    """Studies that the completeness tick has to look at."""
-    table = schema.study
-    return list(
-        conn.execute(
-            select(table.c.uid).where(or_(table.c.state == StudyState.RECEIVING, table.c.corrected_at.is_not(None)))
-        ).scalars()
-    )

@@ -108,10 +108,3 @@ def series_here(conn: Connection, study_uid: str) -> tuple[set[str], set[str]]:
     )
     made = conn.execute(select(result.c.series_uid).where(result.c.study_uid == study_uid).distinct())
     return set(came.scalars()), set(made.scalars())
-
-
-def of(conn: Connection, study_uid: str) -> Listing | None:
-    """The last answer for a study, however old; None when there was none."""
-    table = schema.listing
-    row = conn.execute(select(table).where(table.c.study_uid == study_uid, table.c.answered_at.is_not(None))).first()
-    return None if row is None else Listing(series=row.series, since=row.since, answered_at=row.answered_at)

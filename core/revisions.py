@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, exists, func, insert, or_, select, update
 
 from cauda.core import schema
 from cauda.core.domain import Json, Reason
@@ -149,20 +149,20 @@ def set_aside(ledger: Ledger, conn: Connection, revision_id: int, reason: Reason
     record(ledger, conn, "revision_rejected", study_uid=study_uid, revision_id=revision_id, reason=reason, text=text)
 
 
-def let_through(conn: Connection, study_uid: str) -> bool:
-    """Whether a revision of the study was ever frozen for grading, by itself or at an operator's word."""
+def let_through(study_uid: ColumnElement[str]) -> ScalarSelect[Any]:
+    """A revision of the study that was frozen for grading, by itself or at an operator's word; null for none."""
     table = schema.revision
     query = select(table.c.id).where(
         table.c.study_uid == study_uid, func.coalesce(table.c.reason, "") != Reason.STUDY_TOO_OLD
     )
-    return conn.execute(query.limit(1)).first() is not None
+    return query.limit(1).scalar_subquery()
 
 
-def reported(conn: Connection, study_uid: str) -> bool:
-    """Whether anything was ever reported for the study."""
+def reported(study_uid: ColumnElement[str]) -> ScalarSelect[Any]:
+    """A revision of the study that was reported; null for none."""
     table = schema.revision
-    query = select(table.c.id).where(table.c.study_uid == study_uid, table.c.state == RevisionState.REPORTED).limit(1)
-    return conn.execute(query).first() is not None
+    query = select(table.c.id).where(table.c.study_uid == study_uid, table.c.state == RevisionState.REPORTED)
+    return query.limit(1).scalar_subquery()
 
 
 def coming(conn: Connection, study_uid: str) -> bool:

@@ -58,7 +58,7 @@ def show(options: Options, uid: StudyUid, *, as_json: output.AsJson = False) -> 
     opened = open_existing(settings)
     with opened.read() as conn:
         found = views.study(conn, uid)
-        waits_for = completeness.waits_for(opened, conn, uid, settings.completeness)
+        waits_for = completeness.waits_for(opened, conn, [uid], settings.completeness).get(uid)
     if found is None:
         _unknown(uid)
         return

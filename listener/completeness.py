@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, func, or_, select, update
 
-from cauda.core import intake, listings, processes, revisions, schema
+from cauda.core import processes, revisions, schema
 from cauda.core.domain import Reason
 from cauda.core.headers import Role
 from cauda.core.ledger import Ledger, record
@@ -18,6 +18,8 @@ from cauda.core.listings import Counts, Listing
 from cauda.core.revisions import Fingerprint
 from cauda.core.schema import RevisionKind, StudyState
 from cauda.core.settings import Completeness
+
+AT_ONCE = 16  # studies frozen in one transaction: on SQLite filing waits for it
 
 _NAMES = {
     Role.AXIAL: "axial T2-possible",
@@ -193,45 +195,70 @@ def _inventory(facts: Facts) -> str:
     return ", ".join(parts) or "no MR image"
 
 
-def facts_of(ledger: Ledger, conn: Connection, study: Any, quiet_s: float) -> Facts:
-    """Gather the facts of one study row."""
-    images, association = schema.instance, schema.association
-    series: dict[str, dict[Role, int]] = {}
+_STUDY = schema.study.c
+_RECEIVING: ColumnElement[bool] = _STUDY.state == StudyState.RECEIVING
+_CORRECTED = and_(_STUDY.state == StudyState.COMPLETE, _STUDY.corrected_at.is_not(None), _STUDY.hold.is_(None))
+_TO_DECIDE = or_(_RECEIVING, _CORRECTED)
+
+
+def facts_of(ledger: Ledger, conn: Connection, which: ColumnElement[bool], quiet_s: float) -> dict[str, Facts]:
+    """The facts of the studies for which ``which`` holds, by Study UID: in three statements, however many they are."""
+    study, images, listing = schema.study, schema.instance, schema.listing
+    series: dict[str, dict[str, dict[Role, int]]] = {}
+    counted = conn.execute(
+        select(images.c.study_uid, images.c.series_uid, images.c.role, func.count())
+        .where(images.c.study_uid.in_(select(_STUDY.uid).where(which)))
+        .where(images.c.current, ~images.c.ours, images.c.role != Role.INERT)
+        .group_by(images.c.study_uid, images.c.series_uid, images.c.role)
+    )
+    for study_uid, series_uid, role, count in counted:
+        series.setdefault(study_uid, {}).setdefault(series_uid, {})[Role(role)] = count
     rows = conn.execute(
-        select(images.c.series_uid, images.c.role, func.count())
-        .where(images.c.study_uid == study.uid, images.c.current, ~images.c.ours, images.c.role != Role.INERT)
-        .group_by(images.c.series_uid, images.c.role)
+        select(
+            study,
+            _active(ledger, processes.dead(ledger, conn, "listener"), quiet_s).label("active"),
+            revisions.reported(_STUDY.uid).label("reported"),
+            revisions.let_through(_STUDY.uid).label("let_through"),
+            listing.c.series.label("listed"),
+            listing.c.since,
+            listing.c.answered_at,
+        )
+        .select_from(study.outerjoin(listing, listing.c.study_uid == _STUDY.uid))
+        .where(which)
     )
-    for uid, role, count in rows:
-        series.setdefault(uid, {})[Role(role)] = count
-    dead = processes.dead(ledger, conn, "listener")
-    alive = select(schema.process.c.token).where(
-        schema.process.c.role == "listener", schema.process.c.token.not_in(dead)
-    )
-    brought = exists().where(
-        images.c.association_id == association.c.id,
-        images.c.study_uid == study.uid,
-        images.c.filed_at > ledger.now() - quiet_s,
-    )
-    active = conn.execute(
-        select(association.c.id)
-        .where(association.c.ended_at.is_(None), association.c.listener.in_(alive), brought)
-        .limit(1)
-    ).first()
+    return {row.uid: _facts(row, series.get(row.uid, {})) for row in rows}
+
+
+def _facts(row: Any, series: Mapping[str, Mapping[Role, int]]) -> Facts:
+    answered = row.answered_at is not None
     return Facts(
-        receiving=study.state == StudyState.RECEIVING,
-        opened_at=study.opened_at,
-        input_at=study.input_at,
-        released_at=study.released_at,
-        corrected_at=study.corrected_at,
-        forced=study.forced,
-        reported=revisions.reported(conn, study.uid),
-        late_revisions=study.late_revisions,
+        receiving=row.state == StudyState.RECEIVING,
+        opened_at=row.opened_at,
+        input_at=row.input_at,
+        released_at=row.released_at,
+        corrected_at=row.corrected_at,
+        forced=row.forced,
+        reported=row.reported is not None,
+        late_revisions=row.late_revisions,
         series=series,
-        active=active is not None,
-        listing=listings.of(conn, study.uid),
-        study_date=study.study_date,
-        let_through=revisions.let_through(conn, study.uid),
+        active=row.active is not None,
+        listing=Listing(series=row.listed, since=row.since, answered_at=row.answered_at) if answered else None,
+        study_date=row.study_date,
+        let_through=row.let_through is not None,
+    )
+
+
+def _active(ledger: Ledger, dead: Sequence[str], quiet_s: float) -> ScalarSelect[Any]:
+    """Of each study: an open association of a living listener that brought something within the quiet time."""
+    images, association, process = schema.instance, schema.association, schema.process
+    alive = select(process.c.token).where(process.c.role == "listener", process.c.token.not_in(dead))
+    return (
+        select(association.c.id)
+        .join(images, images.c.association_id == association.c.id)
+        .where(association.c.ended_at.is_(None), association.c.listener.in_(alive))
+        .where(images.c.study_uid == _STUDY.uid, images.c.filed_at > ledger.now() - quiet_s)
+        .limit(1)
+        .scalar_subquery()
     )
 
 
@@ -241,73 +268,66 @@ def tick(ledger: Ledger, policy: Completeness, fingerprint: Fingerprint) -> list
     One that is too old to be graded by itself is frozen too, and set aside.
     """
     with ledger.read() as conn:
-        watched = intake.watched(conn)
+        due = sorted(_due(ledger, conn, _TO_DECIDE, policy))
     frozen = []
-    for uid in watched:
-        with ledger.read() as conn:
-            if _decision(ledger, conn, uid, policy).complete is None:
-                continue
-        with ledger.write() as conn:  # decide again under the lock: something may have arrived, another may be quicker
-            decision = _decision(ledger, conn, uid, policy, lock=True)
-            study, complete = decision.study, decision.complete
-            if complete is None:
-                continue
-            late = complete.kind is RevisionKind.GRADE and revisions.reported(conn, uid)
-            if late and study.late_revisions and not study.forced:
-                conn.execute(
-                    update(schema.study)
-                    .where(schema.study.c.uid == uid)
-                    .values(state=StudyState.COMPLETE, corrected_at=None, forced=False)
-                )
-                record(ledger, conn, "late_images_not_graded", study_uid=uid, reason="requeue to grade them")
-                continue
-            key = revisions.freeze(
-                ledger, conn, uid, reason=complete.reason, fingerprint=fingerprint, kind=complete.kind
-            )  # fmt: skip
-            if key is not None and decision.too_old:
-                revisions.set_aside(ledger, conn, key, Reason.STUDY_TOO_OLD, decision.too_old)
-                continue
-            if late:
-                conn.execute(
-                    update(schema.study)
-                    .where(schema.study.c.uid == uid)
-                    .values(late_revisions=schema.study.c.late_revisions + 1)
-                )
-            frozen.append(uid)
+    for start in range(0, len(due), AT_ONCE):
+        with ledger.write() as conn:
+            # decide again under the lock: something may have arrived; who holds a study is changing or freezing it
+            wanted = select(_STUDY.uid).where(_TO_DECIDE, _STUDY.uid.in_(due[start : start + AT_ONCE]))
+            locked = conn.execute(wanted.with_for_update(skip_locked=True)).scalars().all()
+            for uid, decision in _due(ledger, conn, _STUDY.uid.in_(locked), policy).items():
+                if _freeze(ledger, conn, uid, decision, fingerprint):
+                    frozen.append(uid)
     return frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Decision:
-    study: Any = None  # its row
-    complete: Complete | None = None
-    too_old: str = ""
+class _Due:
+    facts: Facts
+    complete: Complete
+    too_old: str
 
 
-def _decision(
-    ledger: Ledger, conn: Connection, uid: str, policy: Completeness, *, lock: bool = False
-) -> _Decision:  # fmt: skip
-    query = select(schema.study).where(
-        schema.study.c.uid == uid,
-        or_(
-            schema.study.c.state == StudyState.RECEIVING,
-            and_(schema.study.c.corrected_at.is_not(None), schema.study.c.hold.is_(None)),
-        ),
-    )
-    study = conn.execute(query.with_for_update() if lock else query).first()
-    if study is None:
-        return _Decision()
-    facts, now = facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn)
-    decision = decide(facts, now, policy)
-    if isinstance(decision, Wait):
-        return _Decision(study=study)
-    return _Decision(study=study, complete=decision, too_old=too_old(facts, now, policy))
+def _due(
+    ledger: Ledger, conn: Connection, which: ColumnElement[bool], policy: Completeness
+) -> dict[str, _Due]:  # fmt: skip
+    """Of the studies for which ``which`` holds, those that are complete now."""
+    known, now = facts_of(ledger, conn, which, policy.quiet_s), ledger.time(conn)
+    due = {}
+    for uid, facts in known.items():
+        decision = decide(facts, now, policy)
+        if isinstance(decision, Complete):
+            due[uid] = _Due(facts=facts, complete=decision, too_old=too_old(facts, now, policy))
+    return due
 
 
-def waits_for(ledger: Ledger, conn: Connection, uid: str, policy: Completeness) -> str | None:
-    """Why a study that is being received is not complete yet; None for any other."""
-    study = conn.execute(select(schema.study).where(schema.study.c.uid == uid)).first()
-    if study is None or study.state != StudyState.RECEIVING:
-        return None
-    decision = decide(facts_of(ledger, conn, study, policy.quiet_s), ledger.time(conn), policy)
-    return decision.why if isinstance(decision, Wait) else "nothing: it completes within a second"
+def _freeze(ledger: Ledger, conn: Connection, uid: str, due: _Due, fingerprint: Fingerprint) -> bool:
+    """Freeze a locked study; False when there is nothing to be graded."""
+    late = due.complete.kind is RevisionKind.GRADE and due.facts.reported
+    if late and due.facts.late_revisions and not due.facts.forced:
+        closed = conn.execute(
+            update(schema.study)
+            .where(_STUDY.uid == uid, _RECEIVING)
+            .values(state=StudyState.COMPLETE, corrected_at=None, forced=False)
+        ).rowcount
+        if closed:
+            record(ledger, conn, "late_images_not_graded", study_uid=uid, reason="requeue to grade them")
+        return False
+    key = revisions.freeze(
+        ledger, conn, uid, reason=due.complete.reason, fingerprint=fingerprint, kind=due.complete.kind
+    )  # fmt: skip
+    if key is not None and due.too_old:
+        revisions.set_aside(ledger, conn, key, Reason.STUDY_TOO_OLD, due.too_old)
+        return False
+    if late:
+        conn.execute(update(schema.study).where(_STUDY.uid == uid).values(late_revisions=_STUDY.late_revisions + 1))
+    return True
+
+
+def waits_for(ledger: Ledger, conn: Connection, uids: Sequence[str], policy: Completeness) -> dict[str, str]:
+    """Of these studies those that are being received, and why each is not complete yet."""
+    known = facts_of(ledger, conn, and_(_RECEIVING, _STUDY.uid.in_(uids)), policy.quiet_s)
+    now = ledger.time(conn)
+    decisions = {uid: decide(facts, now, policy) for uid, facts in known.items()}
+    return {uid: one.why if isinstance(one, Wait) else "nothing: it completes within a second"
+            for uid, one in decisions.items()}  # fmt: skip

@@ -153,13 +153,10 @@ async def _list(desk: Desk, request: Request, session: Session) -> Response:
 def _studies(desk: Desk, state: str | None, before: str | None) -> list[Json]:
     with desk.ledger.read() as conn:
         rows = views.studies(conn, limit=_LISTED + 1, state=state, before=before)
-        for row in rows:
-            waits = row["state"] == "RECEIVING"
-            row["waits_for"] = (
-                completeness.waits_for(desk.ledger, conn, row["study_uid"], desk.settings.completeness)
-                if waits
-                else None
-            )
+        receiving = [row["study_uid"] for row in rows if row["state"] == "RECEIVING"]
+        waits = completeness.waits_for(desk.ledger, conn, receiving, desk.settings.completeness)
+    for row in rows:
+        row["waits_for"] = waits.get(row["study_uid"])
     return rows
 
 
@@ -181,7 +178,7 @@ def _found(desk: Desk, uid: str) -> Json:
         found = views.study(conn, uid)
         if found is None:
             raise _Refusal(404, "No such study", f"No study {uid} came to this node.")
-        found["waits_for"] = completeness.waits_for(desk.ledger, conn, uid, desk.settings.completeness)
+        found["waits_for"] = completeness.waits_for(desk.ledger, conn, [uid], desk.settings.completeness).get(uid)
         result = schema.result.c
         made = conn.execute(
             select(result.revision_id, result.sop_uid)

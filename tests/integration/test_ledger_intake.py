@@ -28,8 +28,6 @@ def test_a_resend_changes_nothing(house: House) -> None:
         assert house.arrive(sop=f"1.1.1.{i}") is Outcome.DUPLICATE
     assert house.study() == before
     assert len(house.rows(schema.instance)) == 2
-    with house.ledger.read() as conn:
-        assert intake.watched(conn) == []
 
 
 @pytest.mark.parametrize("role", [Role.INERT, Role.MR_OTHER])
@@ -82,8 +80,6 @@ def test_other_demographics_with_the_same_picture_are_a_correction(house: House)
     assert (study.state, study.hold, study.corrected_at) == (StudyState.COMPLETE, None, house.time.now)
     assert len(house.events("demographics_corrected")) == 1
     assert [(r.version, r.current) for r in house.rows(schema.instance, sop_uid="1.1.1.0")] == [(1, False), (2, True)]
-    with house.ledger.read() as conn:
-        assert intake.watched(conn) == ["1.1"]
 
 
 def test_another_private_tag_with_the_same_picture_is_a_variant_and_inert(house: House) -> None:

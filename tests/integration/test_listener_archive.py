@@ -56,9 +56,10 @@ def outcome(house: House) -> str:
 
 
 def known(house: House, study_uid: str) -> Mapping[str, int | None] | None:
-    with house.ledger.read() as conn:
-        found = listings.of(conn, study_uid)
-    return None if found is None else found.series
+    found: list[Mapping[str, int | None] | None] = [
+        row.series for row in house.rows(schema.listing, study_uid=study_uid)
+    ]
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize(
