@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test lint bench bench-growth bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
+.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -37,9 +37,18 @@ lint: install  ## ruff, mypy, import layers
 	$(BIN)/mypy $(addprefix -p cauda.,$(PACKAGES))
 	$(BIN)/lint-imports
 
-test: install lint peers tests/hydration/node_modules/.installed  ## lint, every test against real peers, the wheel
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST)
-	$(MAKE) wheel-test
+# Most tests with real peers wait more than they compute, so two parts run at a time. The unit suite runs once, on the wheel.
+test: install peers tests/hydration/node_modules/.installed  ## lint, every test against real peers, the unit suite on the wheel
+	$(MAKE) --jobs=2 --output-sync=target --keep-going test-listener test-others lint test-e2e wheel-test
+
+test-listener: install
+	$(BIN)/python -m pytest -m "not soak" tests/integration/test_listener_*.py $(PYTEST)
+
+test-others: install
+	$(BIN)/python -m pytest -m "not soak" tests/integration --ignore-glob='*/test_listener_*' $(PYTEST)
+
+test-e2e: install
+	$(BIN)/python -m pytest -m "not soak" tests/e2e $(PYTEST)
 
 peers:
 	@missing=""; for program in storescp storescu Orthanc dciodvfy redis-server psql strace tesseract mkfs.ext4 mkfs.xfs systemd-analyze node npm java; do \
@@ -55,7 +64,7 @@ dist: install  ## sdist and wheel into dist/
 	$(BIN)/python -m build --outdir dist .
 
 wheel-test: dist  ## the unit suite against the installed wheel
-	$(BIN)/python tests/wheel.py dist
+	$(BIN)/python tests/wheel.py dist $(PYTEST)
 
 bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 	$(BIN)/python tests/bench/acknowledge.py

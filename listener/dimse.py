@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydicom import Dataset
@@ -98,7 +99,7 @@ def _open(ae: AE, door: Door, services: Sequence[Any], key: str, port: int, **ki
     try:
         server = ae.make_server(
             (host, port),
-            contexts=Shared(ae.supported_contexts),
+            contexts=_contexts(),
             request_handler=handler,
             evt_handlers=[*_handlers(door, replaced=replaced), *services],
             **({"server_class": stock.PlainServer} | kind),
@@ -123,6 +124,13 @@ def _application(door: Door) -> AE:
     ae.acse_timeout = settings.limits.acse_timeout_s
     ae.dimse_timeout = settings.limits.dimse_timeout_s
     ae.network_timeout = settings.limits.network_timeout_s
+    return ae
+
+
+@cache
+def _contexts() -> Shared:
+    """What every port of the process takes."""
+    ae = AE()
     ae.add_supported_context(_VERIFICATION)
     accepted.register()
     for sop_class in accepted.SOP_CLASSES:
@@ -130,7 +138,7 @@ def _application(door: Door) -> AE:
     ae.add_supported_context(
         PUSH_MODEL, scu_role=True, scp_role=True
     )  # `commitment` takes back what is not for this one
-    return ae
+    return Shared(ae.supported_contexts)
 
 
 def _handlers(door: Door, *, replaced: bool) -> list[Any]:
@@ -156,6 +164,8 @@ def drain(servers: Servers, within_s: float) -> None:
     The socket is closed by us: after ``AE.shutdown()`` the port was seen to accept still.
     """
     for server in servers.all:
+        if server.socket is not None:
+            server.socket.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread, which looks every half second
         socketserver.BaseServer.shutdown(server)  # pynetdicom's own would abort the associations at once
         if server.socket is not None:
             server.socket.close()

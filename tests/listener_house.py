@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from peers import HOST, until
 from pydicom import Dataset
@@ -20,6 +21,7 @@ from cauda.core import ledger, revisions, settings
 from cauda.core.ledger import Ledger
 from cauda.listener import serve
 
+_TICK_S = 0.1
 DATA_PATHS = ("stock", "replaced")
 FINGERPRINT = revisions.Fingerprint(bundle_digest=None, config_digest="c0" * 32, code_version="0.1.0")
 
@@ -65,7 +67,7 @@ chosen = settings.Listener().data_path
 
 @contextmanager
 def listener(data: Path, **overrides: Any) -> Iterator[House]:
-    """A listener that completes studies half a second after a release, unless told otherwise."""
+    """A listener that completes studies half a second after a release, unless told otherwise; it looks often."""
     given = settings.load(
         environ={},
         overrides={
@@ -73,7 +75,7 @@ def listener(data: Path, **overrides: Any) -> Iterator[House]:
             "node": {"host": HOST, "port": 0},
             "http": {"port": 0},
             "listener": {"data_path": chosen},
-            "limits": {"min_free_bytes": 0, "drain_s": 5},
+            "limits": {"min_free_bytes": 0, "drain_s": 1},
             "completeness": {"after_release_s": 0.5, "quiet_s": 60, "hard_age_s": 600},
         }
         | overrides,
@@ -85,15 +87,16 @@ def listener(data: Path, **overrides: Any) -> Iterator[House]:
         ready.set()
 
     thread = threading.Thread(target=serve.run, args=(given, FINGERPRINT, stop), kwargs={"on_ready": on_ready})
-    thread.start()
-    try:
-        if not ready.wait(30):
-            raise TimeoutError("the listener did not start")
-        house = House(data=data, ports=box[0], book=ledger.open_ledger(given.ledger), stop=stop, thread=thread)
-        yield house
-    finally:
-        stop.set()
-        thread.join(timeout=60)
+    with patch.object(serve, "_TICK_S", min(_TICK_S, serve._TICK_S)):
+        thread.start()
+        try:
+            if not ready.wait(30):
+                raise TimeoutError("the listener did not start")
+            house = House(data=data, ports=box[0], book=ledger.open_ledger(given.ledger), stop=stop, thread=thread)
+            yield house
+        finally:
+            stop.set()
+            thread.join(timeout=60)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -222,4 +223,5 @@ def archive(*, can_find: bool = True, aet: str = "ARCHIVE", checks_aet: bool = F
         yield made
     finally:
         made.let_go.set()
+        server.socket.shutdown(socket.SHUT_RDWR)  # wakes the server's thread, which looks every half second
         server.shutdown()

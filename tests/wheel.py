@@ -1,6 +1,6 @@
 """Install the built wheel beside nothing of the checkout, compare its content with git, run the unit suite on it.
 
-Run by `make wheel-test`: ``python tests/wheel.py DIST``. The dependencies are those of the running environment.
+Run by `make wheel-test`: ``python tests/wheel.py DIST [OPTIONS OF PYTEST]``. The dependencies are those of the running environment.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> None:
         if not where.startswith(folder):
             sys.exit(f"the checkout is imported instead of the wheel: {where}")
         suite = [python, "-P", "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests" / "unit")]
+        suite += sys.argv[2:]
         sys.exit(subprocess.run(suite, check=False, cwd=folder).returncode)
 
 

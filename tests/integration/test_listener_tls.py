@@ -164,7 +164,7 @@ def test_silent_and_dripping_callers_hold_up_nobody_and_are_hung_up_on(
 def test_a_silent_caller_after_the_handshake_holds_up_nobody(tmp_path: Path, server: Pair, files: list[Path]) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    limits = {"min_free_bytes": 0, "acse_timeout_s": 1, "drain_s": 5}
+    limits = {"min_free_bytes": 0, "acse_timeout_s": 1, "drain_s": 1}
     with (
         listener(tmp_path / "data", limits=limits, **door(server)) as house,
         context.wrap_socket(socket.create_connection((HOST, house.ports.tls), timeout=60)) as silent,
