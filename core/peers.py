@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -31,6 +31,24 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a line says of how much its callers may take; None: nothing."""
+
+    max_associations: int | None = None
+    max_object_bytes: int | None = None
+    max_pdu_bytes: int | None = None
+
+    def __str__(self) -> str:
+        """In words."""
+        words = {
+            "at once": self.max_associations,
+            "bytes an object": self.max_object_bytes,
+            "bytes a PDU": self.max_pdu_bytes,
+        }
+        return ", ".join(f"{most:,} {what}" for what, most in words.items() if most is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of the list."""
 
@@ -39,8 +57,7 @@ class Entry:
     network: Network
     learned: bool = False
     left_s: float | None = None  # of learn, when it was read
-    max_associations: int | None = None
-    max_object_bytes: int | None = None
+    bounds: Bounds = Bounds()
 
     def about(self, aet: str, address: Address | None) -> bool:
         """Whether it speaks of this caller; without an address the title alone decides."""
@@ -62,10 +79,18 @@ def configured(peers: Iterable[Peer]) -> tuple[Entry, ...]:
             rule=PeerRule.ALLOW,
             aet=one.aet,
             network=ipaddress.ip_network(one.network, strict=False),
-            max_associations=one.max_associations,
-            max_object_bytes=one.max_object_bytes,
+            bounds=bounds_of(one),
         )
         for one in peers
+    )
+
+
+def bounds_of(peer: Peer) -> Bounds:
+    """Those of a line of the configuration."""
+    return Bounds(
+        max_associations=peer.max_associations,
+        max_object_bytes=peer.max_object_bytes,
+        max_pdu_bytes=peer.max_pdu_bytes,
     )
 
 
@@ -108,21 +133,25 @@ class Caps:
 
     max_associations: int
     max_object_bytes: int
+    max_pdu_bytes: int
 
 
 def caps(entries: Iterable[Entry], aet: str, address: str, limits: Limits, *, anywhere: bool = False) -> Caps:
     """What holds for a caller: of the lines about it the closest that says so, a title before a network, else `limits`.
 
-    ``anywhere`` as in `verdict`.
+    Of two that are as close it is the first. ``anywhere`` as in `verdict`.
     """
     place = None if anywhere else address_of(address)
     about = [one for one in entries if one.about(aet, place)]
     about.sort(key=lambda one: (one.aet != ANY, one.network.prefixlen), reverse=True)
-    associations = (one.max_associations for one in about if one.max_associations is not None)
-    object_bytes = (one.max_object_bytes for one in about if one.max_object_bytes is not None)
+    said = [one.bounds for one in about]
+    associations = (one.max_associations for one in said if one.max_associations is not None)
+    object_bytes = (one.max_object_bytes for one in said if one.max_object_bytes is not None)
+    pdu_bytes = (one.max_pdu_bytes for one in said if one.max_pdu_bytes is not None)
     return Caps(
         max_associations=next(associations, limits.max_associations_per_peer),
         max_object_bytes=min(next(object_bytes, limits.max_object_bytes), limits.max_object_bytes),
+        max_pdu_bytes=min(next(pdu_bytes, limits.max_pdu_bytes), limits.max_pdu_bytes),
     )
 
 
@@ -151,14 +180,28 @@ def entries(ledger: Ledger, conn: Connection) -> tuple[Entry, ...]:
             network=ipaddress.ip_network(row.network),
             learned=row.learned,
             left_s=row.left_s,
+            bounds=Bounds(
+                max_associations=row.max_associations,
+                max_object_bytes=row.max_object_bytes,
+                max_pdu_bytes=row.max_pdu_bytes,
+            ),
         )
         for row in rows
     )
 
 
-def enter(ledger: Ledger, conn: Connection, rule: PeerRule, aet: str, network: str, *, for_s: float | None = None
-          ) -> None:  # fmt: skip
-    """An operator's word about a caller; replaces an earlier one about the same title and network."""
+def enter(
+    ledger: Ledger,
+    conn: Connection,
+    rule: PeerRule,
+    aet: str,
+    network: str,
+    *,
+    for_s: float | None = None,
+    bounds: Bounds | None = None,
+) -> None:
+    """An operator's word about a caller; replaces an earlier one about the same title and network, bounds and all."""
+    given = asdict(bounds or Bounds())
     remove(ledger, conn, aet, network, said=False)
     conn.execute(
         insert(schema.peer).values(
@@ -168,9 +211,11 @@ def enter(ledger: Ledger, conn: Connection, rule: PeerRule, aet: str, network: s
             learned=False,
             since=ledger.now(),
             until=None if for_s is None else ledger.now() + for_s,
+            **given,
         )
     )
-    record(ledger, conn, f"peer_{rule}", aet=aet, network=network)
+    said = {name: most for name, most in given.items() if most is not None}
+    record(ledger, conn, f"peer_{rule}", aet=aet, network=network, **said)
     if rule is PeerRule.ALLOW:
         _forget_refused(conn, Entry(rule=rule, aet=aet, network=ipaddress.ip_network(network)))
 

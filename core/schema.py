@@ -343,6 +343,9 @@ peer = Table(  # beside those of the configuration
     Column("learned", Boolean, nullable=False),  # by the listener, not by an operator
     Column("since", Double, nullable=False),
     Column("until", Double),  # of learn
+    Column("max_associations", Integer),  # of allow, as are the next; `limits` where it is empty
+    Column("max_object_bytes", BigInteger),
+    Column("max_pdu_bytes", Integer),
 )
 
 commitment_request = Table(

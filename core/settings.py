@@ -89,7 +89,8 @@ class Peer(_Section):
     aet: AeTitle = "*"
     network: Network
     max_associations: int | None = Field(default=None, ge=1)  # of one address at once
-    max_object_bytes: int | None = Field(default=None, ge=1024)  # can only be less than `limits`'
+    max_object_bytes: int | None = Field(default=None, ge=1024)  # this and the next can only be less than `limits`'
+    max_pdu_bytes: int | None = Field(default=None, ge=4096)
 
 
 class Limits(_Section):

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cauda.core import peers, schema, views
 from cauda.core.domain import Json, Reason
-from cauda.core.peers import Entry
+from cauda.core.peers import Bounds, Entry
 from cauda.core.schema import PeerRule
 from cauda.core.settings import Peer, Settings
 from cauda.deploy import output
@@ -53,19 +53,15 @@ def list_(options: Options, *, as_json: output.AsJson = False) -> None:
 
 
 def _configured(peer: Peer) -> Json:
-    bounds = []
-    if peer.max_associations is not None:
-        bounds.append(f"{peer.max_associations} at once")
-    if peer.max_object_bytes is not None:
-        bounds.append(f"{peer.max_object_bytes:,} bytes an object")
-    return {"aet": peer.aet, "network": peer.network, "by": "configuration", "bounds": ", ".join(bounds)}
+    bounds = str(peers.bounds_of(peer))
+    return {"aet": peer.aet, "network": peer.network, "by": "configuration", "bounds": bounds}
 
 
 def _allowed(one: Entry) -> Json:
     by = "learned" if one.learned else "operator"
     if one.left_s is not None:
         by = f"learning, {max(1, round(one.left_s / 60))} min left"
-    return {"aet": one.aet, "network": str(one.network), "by": by, "bounds": ""}
+    return {"aet": one.aet, "network": str(one.network), "by": by, "bounds": str(one.bounds)}
 
 
 def _refused(settings: Settings, row: Any) -> Json:
@@ -84,9 +80,24 @@ def _refused(settings: Settings, row: Any) -> Json:
 
 @app.command()
 @common
-def allow(options: Options, caller: Caller) -> None:
-    """Let a caller in, from the next second on and for good; no restart."""
-    _say(options, PeerRule.ALLOW, caller)
+def allow(
+    options: Options,
+    caller: Caller,
+    *,
+    max_associations: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of one address at once.", show_default="as [limits]")
+    ] = None,
+    max_object_bytes: Annotated[
+        int | None, typer.Option(min=1024, metavar="N", help="Can only be less than in [limits], as the next.")
+    ] = None,
+    max_pdu_bytes: Annotated[int | None, typer.Option(min=4096, metavar="N", help="Announced to the caller.")] = None,
+) -> None:
+    """Let a caller in, from the next second on and for good; no restart.
+
+    Said again of the same caller, the last word holds, with the bounds given then.
+    """
+    bounds = Bounds(max_associations=max_associations, max_object_bytes=max_object_bytes, max_pdu_bytes=max_pdu_bytes)
+    _say(options, PeerRule.ALLOW, caller, bounds=bounds)
 
 
 @app.command()
@@ -125,9 +136,12 @@ def remove(options: Options, caller: Caller) -> None:
     output.say(f"{aet}@{network}: removed")
 
 
-def _say(options: Options, rule: PeerRule, caller: str, *, for_s: float | None = None) -> None:
+def _say(
+    options: Options, rule: PeerRule, caller: str, *, for_s: float | None = None, bounds: Bounds | None = None
+) -> None:
     aet, network = peers.parse(caller)
     opened = open_existing(options.settings())
     with opened.write() as conn:
-        peers.enter(opened, conn, rule, aet, network, for_s=for_s)
-    output.say(f"{aet}@{network}: {rule}{'' if for_s is None else f' for {for_s / 60:g} min'}")
+        peers.enter(opened, conn, rule, aet, network, for_s=for_s, bounds=bounds)
+    how = "" if for_s is None else f" for {for_s / 60:g} min"
+    output.say(f"{aet}@{network}: {rule}{how}{f' ({bounds})' if bounds and str(bounds) else ''}")

@@ -251,6 +251,10 @@ class UpperLayer(DULServiceProvider):
         super().send_pdu(primitive)
         self._waker.wake()
 
+    def bound_pdus(self, most_bytes: int) -> None:
+        """Announced to this caller; asked before the answer to its request, so before anything that is bounded."""
+        self._stream.max_pdu_bytes = most_bytes
+
     def kill_dul(self) -> None:
         """As pynetdicom's; wakes the thread."""
         super().kill_dul()

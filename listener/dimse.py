@@ -220,8 +220,12 @@ def _requested(event: Any, door: Door) -> None:
         or _open_of(door, calling, address, anywhere=anywhere) >= caps.max_associations
     ):
         _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
-    elif verdict is Verdict.LEARN:
-        door.tell(Learned(aet=calling, address=address))
+    else:
+        event.assoc.acceptor.maximum_length = caps.max_pdu_bytes
+        if isinstance(event.assoc.dul, data_path.UpperLayer):
+            event.assoc.dul.bound_pdus(caps.max_pdu_bytes)
+        if verdict is Verdict.LEARN:
+            door.tell(Learned(aet=calling, address=address))
 
 
 def _anywhere(event: Any, door: Door) -> bool:

@@ -36,10 +36,12 @@ class Guests:
 
     def verdict(self, aet: str, address: str, *, anywhere: bool = False) -> Verdict:
         """As `peers.verdict`, of configuration and operators together."""
-        now = self._clock()
-        held = (one for one in self._entries if one.left_s is None or one.left_s > now)
-        return peers.verdict((*self._configured, *held), aet, address, anywhere=anywhere)
+        return peers.verdict(self._held(), aet, address, anywhere=anywhere)
 
     def caps(self, aet: str, address: str, limits: Limits, *, anywhere: bool = False) -> Caps:
-        """As `peers.caps`; the configuration alone says any."""
-        return peers.caps(self._configured, aet, address, limits, anywhere=anywhere)
+        """As `peers.caps`; an operator's word goes before the configuration's about the same title and network."""
+        return peers.caps(self._held(), aet, address, limits, anywhere=anywhere)
+
+    def _held(self) -> list[Entry]:
+        now = self._clock()
+        return [*(one for one in self._entries if one.left_s is None or one.left_s > now), *self._configured]

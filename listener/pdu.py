@@ -44,8 +44,8 @@ class Stream:
     """The receive buffer of one association and where in a PDU it stands."""
 
     def __init__(self, max_pdu_bytes: int) -> None:
-        """``max_pdu_bytes`` is what we announced as our Maximum Length (PS3.8 D.1)."""
-        self._max_pdu_bytes = max_pdu_bytes
+        """``max_pdu_bytes`` is what we announce as our Maximum Length (PS3.8 D.1), if it is not lowered."""
+        self.max_pdu_bytes = max_pdu_bytes
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._at = self._end = 0
         self._header = bytearray()  # of a PDU or a fragment, as far as it has come
@@ -101,7 +101,7 @@ class Stream:
         if kind not in _KNOWN:
             raise Malformed("PDU of an unknown type")
         if kind == P_DATA_TF:
-            if length > self._max_pdu_bytes:
+            if length > self.max_pdu_bytes:
                 raise Malformed("P-DATA-TF longer than the maximum length that was negotiated")
             if length < _PDV.size:
                 raise Malformed("P-DATA-TF without a fragment")

@@ -85,8 +85,9 @@ class BoundedSocket(AssociationSocket):
     def recv(self, nr_bytes: int) -> bytearray:
         """As pynetdicom's; OSError, which ends the connection, when a bound is passed."""
         limits = self._limits
-        if nr_bytes > max(limits.max_pdu_bytes, MAX_OTHER_BYTES) or self.socket is None:
-            raise OSError("PDU longer than any honest one")
+        most = self.assoc.acceptor.maximum_length or 0 if self._kind == P_DATA_TF else MAX_OTHER_BYTES
+        if nr_bytes > most or self.socket is None:
+            raise OSError("PDU longer than any honest one, or than what was negotiated")
         if self._began == 0.0:
             self._began = time.monotonic()
         received = bytearray()

@@ -29,6 +29,18 @@ def test_the_last_word_about_a_caller_holds_and_can_be_taken_back(house: House) 
     assert [one.kind for one in house.rows(schema.event)] == ["peer_allow", "peer_forbid", "peer_removed"]
 
 
+def test_an_operators_bounds_are_kept_and_go_with_the_next_word(house: House) -> None:
+    bounds = peers.Bounds(max_associations=2, max_object_bytes=1 << 40)
+    with house.ledger.write() as conn:
+        peers.enter(house.ledger, conn, PeerRule.ALLOW, "CT1", "10.1.0.7/32", bounds=bounds)
+        assert [one.bounds for one in peers.entries(house.ledger, conn)] == [bounds]
+        peers.enter(house.ledger, conn, PeerRule.ALLOW, "CT1", "10.1.0.7/32")
+        assert [one.bounds for one in peers.entries(house.ledger, conn)] == [peers.Bounds()]
+    assert house.rows(schema.event)[0].detail | {"aet": "", "network": ""} == {
+        "aet": "", "network": "", "max_associations": 2, "max_object_bytes": 1 << 40
+    }  # fmt: skip
+
+
 def test_learning_ends_by_itself_and_what_was_learned_stays(house: House) -> None:
     with house.ledger.write() as conn:
         peers.enter(house.ledger, conn, PeerRule.LEARN, "*", "10.1.0.0/16", for_s=60)

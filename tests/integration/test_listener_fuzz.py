@@ -194,7 +194,7 @@ def test_a_hundred_thousand_conversations_leave_the_door_open(tmp_path: Path) ->
 @pytest.mark.timeout(3600)
 def test_a_days_load_balancer_probes_leave_nothing(tmp_path: Path) -> None:
     """One each ten seconds of a day, as fast as they go: connected, nothing said, closed; some by a reset."""
-    with listener(tmp_path / "data", limits=IMPATIENT) as house:
+    with (tmp_path / "log").open("w") as log, logged(log), listener(tmp_path / "data", limits=IMPATIENT) as house:
         honest(house, "1.2.3.4.98")
         until(lambda: threading.active_count() < 40, what="the first sender gone")
         threads = threading.active_count()

@@ -12,7 +12,7 @@ from dicom_peers import echoscu
 from impatient_door import CONTEXTS, MR, image
 from listener_house import House, association, listener
 from peers import HOST, until
-from raw_peer import RawPeer, connected
+from raw_peer import RawPeer, c_store_rq, connected, fragment
 from typer.testing import CliRunner
 
 from cauda.core import schema
@@ -105,14 +105,62 @@ def test_a_peers_line_bounds_what_it_may_take(tmp_path: Path) -> None:
         assert told(calling("OTHER")) == (0x0000, "")
 
 
+@pytest.mark.usefixtures("data_path")
+def test_an_operator_bounds_a_caller_without_a_restart_and_goes_before_the_configuration(tmp_path: Path) -> None:
+    line = {"aet": "CT1", "network": f"{HOST}/32", "max_object_bytes": 2048}
+    with listener(tmp_path / "data", peers=(line,)) as house:
+        operator(house, "allow", f"CT1@{HOST}", "--max-associations", "1", "--max-object-bytes", "1024",
+                 "--max-pdu-bytes", "4096")  # fmt: skip
+        assert "1 at once, 1,024 bytes an object, 4,096 bytes a PDU" in operator(house, "list", "--json")
+
+        def bounded() -> bool:
+            with connected(house.ports.dimse) as peer:
+                return peer.associate(CONTEXTS, calling="CT1") and peer.max_pdu == 4096 and peer.release()
+
+        until(bounded, what="the bound announced")
+        with connected(house.ports.dimse) as peer, connected(house.ports.dimse) as other:
+            assert peer.associate(CONTEXTS, calling="CT1")
+            assert not other.associate(CONTEXTS, calling="CT1")
+            answer = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
+            assert answer is not None
+            assert (answer.status, answer.comment) == (0xA700, "object is larger than 1,024 bytes")
+            peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
+            peer.send(fragment(1, bytes(4092), command=False, last=False))  # with its header two bytes too many
+            assert peer.ended()
+        operator(house, "allow", f"CT1@{HOST}")  # the last word: the configuration's bounds again, and no others
+        until(lambda: not bounded(), what="the bound taken back")
+        with connected(house.ports.dimse) as peer:
+            assert peer.associate(CONTEXTS, calling="CT1")
+            answer = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
+            assert answer is not None
+            assert (answer.status, answer.comment) == (0xA700, "object is larger than 2,048 bytes")
+
+
+@pytest.mark.usefixtures("data_path")
+def test_a_pdu_longer_than_was_announced_ends_the_association(tmp_path: Path) -> None:
+    """One of just that length does not (PS3.8 D.1)."""
+    limits = {"min_free_bytes": 0, "max_pdu_bytes": 8192}
+    with listener(tmp_path / "data", limits=limits) as house, connected(house.ports.dimse) as peer:
+        assert peer.associate(CONTEXTS)
+        assert peer.max_pdu == 8192
+        peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
+        peer.send(fragment(1, bytes(8192 - 6), command=False, last=True))
+        answer = peer.answer()
+        assert answer is not None
+        assert answer.status != 0x0000  # zeros are no image, but an answer
+        peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
+        peer.send(fragment(1, bytes(8192 - 4), command=False, last=True))
+        assert peer.ended()
+
+
 def test_the_list_shows_a_lines_bounds(tmp_path: Path) -> None:
     given = tmp_path / "cauda.toml"
     given.write_text(
         f'data = "{tmp_path / "data"}"\n'
-        'peers = [{ aet = "SMALL", network = "10.0.0.0/8", max_associations = 3, max_object_bytes = 4096 }]\n'
+        'peers = [{ aet = "SMALL", network = "10.0.0.0/8", max_associations = 3, max_object_bytes = 9216 }]\n'
     )
     with listener(tmp_path / "data"):
         done = CliRunner().invoke(app, ["list", "--config", str(given), "--json"])
     assert done.exit_code == 0, done.output
     (line,) = json.loads(done.output)["allowed"]
-    assert line["bounds"] == "3 at once, 4,096 bytes an object"
+    assert line["bounds"] == "3 at once, 9,216 bytes an object"

@@ -330,6 +330,25 @@ def test_one_address_cannot_take_every_place(tmp_path: Path) -> None:
         until(lambda: post(house, body)[0] == 200, what="room again")
 
 
+def test_a_peers_line_bounds_what_stow_may_take(tmp_path: Path) -> None:
+    """STOW-RS stands where an AE title is asked for; what the title of another may take is not its business."""
+    body = body_of([builders.part10(builders.mr_study(119)[0])])
+    here = {"network": "127.0.0.0/8"}
+    bounded = {"aet": "STOW-RS", "max_associations": 1, "max_object_bytes": 1024}
+    with listener(tmp_path / "data", peers=(here, here | bounded)) as house:
+        status, answer, _ = post(house, body)
+        assert status == 413
+        assert why(answer) == [0xA700]
+        assert not kept(house)
+        with socket.create_connection((HOST, house.ports.http), timeout=20) as sock:
+            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/related; boundary=xyz\r\n"
+            sock.sendall(f"{head}Content-Length: 1000\r\n\r\n--xyz\r\n".encode())
+            until(lambda: len(house.rows(schema.association)) == 2, what="the second request")
+            assert post(house, body)[0] == 503
+        until(lambda: post(house, body)[0] == 413, what="room again")
+        assert [one.Status for one in store(house.ports.dimse, [builders.mr_study(119)[0]])] == [0x0000]
+
+
 def test_a_request_under_way_is_finished_when_the_node_stops(tmp_path: Path) -> None:
     images = builders.mr_study(118, axial=2, sagittal=0)
     body = body_of([builders.part10(image) for image in images])

@@ -81,18 +81,24 @@ def test_the_closest_line_that_says_so_bounds_a_caller() -> None:
     lines = peers.configured(
         (
             Peer(aet="*", network="10.0.0.0/8", max_associations=4, max_object_bytes=1 << 20),
-            Peer(aet="*", network="10.1.0.0/16", max_associations=2),
+            Peer(aet="*", network="10.1.0.0/16", max_associations=2, max_pdu_bytes=8192),
             Peer(aet="ROUTER", network="10.0.0.0/8", max_associations=40),
         )
     )
-    limits = Limits(max_associations_per_peer=20, max_object_bytes=1 << 30)
+    limits = Limits(max_associations_per_peer=20, max_object_bytes=1 << 30, max_pdu_bytes=1 << 16)
 
-    def held(aet: str, address: str, *, anywhere: bool = False) -> tuple[int, int]:
+    def held(aet: str, address: str, *, anywhere: bool = False) -> tuple[int, int, int]:
         found = peers.caps(lines, aet, address, limits, anywhere=anywhere)
-        return found.max_associations, found.max_object_bytes
+        return found.max_associations, found.max_object_bytes, found.max_pdu_bytes
 
-    assert held("CT1", "10.7.0.1") == (4, 1 << 20)
-    assert held("CT1", "10.1.0.1") == (2, 1 << 20)
-    assert held("ROUTER", "10.1.0.1") == (40, 1 << 20)
-    assert held("ROUTER", "192.0.2.1") == (20, 1 << 30)
-    assert held("ROUTER", "192.0.2.1", anywhere=True) == (40, 1 << 20)
+    assert held("CT1", "10.7.0.1") == (4, 1 << 20, 1 << 16)
+    assert held("CT1", "10.1.0.1") == (2, 1 << 20, 8192)
+    assert held("ROUTER", "10.1.0.1") == (40, 1 << 20, 8192)
+    assert held("ROUTER", "192.0.2.1") == (20, 1 << 30, 1 << 16)
+    assert held("ROUTER", "192.0.2.1", anywhere=True) == (40, 1 << 20, 8192)
+
+
+def test_no_line_raises_what_an_object_or_a_pdu_may_have() -> None:
+    lines = peers.configured((Peer(network="10.0.0.0/8", max_object_bytes=1 << 40, max_pdu_bytes=1 << 20),))
+    found = peers.caps(lines, "CT1", "10.0.0.1", Limits(max_object_bytes=1 << 30, max_pdu_bytes=1 << 16))
+    assert (found.max_object_bytes, found.max_pdu_bytes) == (1 << 30, 1 << 16)
