@@ -174,12 +174,14 @@ def report(
     made: Sequence[Made],
     addressees: Sequence[Addressee],
     identity_checked: bool | None = None,
-    note: Callable[[Sequence[Made]], Made] | None = None,
+    note: Callable[[Sequence[Made]], Made | None] | None = None,
+    only_to_replace: bool = False,
 ) -> bool:
     """End a claim with results already durable in the outbox; False when the claim is no longer ours.
 
     ``identity_checked`` is what the results say of that. Unsent deliveries of the study's earlier revisions are
-    cancelled. ``note`` makes what rejects those that were sent, here, where nothing more can leave meanwhile.
+    cancelled. ``note`` makes what rejects those that were sent, here, where nothing more can leave meanwhile; None from
+    it is an event, and the results go without it. ``only_to_replace``: they go only where earlier ones stand.
     """
     with ledger.write() as conn:
         if not _end(ledger, conn, _fence(claim), claim.id, claim.study_uid, state, reason, reason_text, report_json):
@@ -188,13 +190,25 @@ def report(
         conn.execute(update(table).where(table.c.id == claim.id).values(identity_checked=identity_checked))
         if made and claim.kind is not RevisionKind.RETRACT:
             _cancel_unsent(ledger, conn, claim.study_uid)
+        standing = supersession.standing(conn, claim.study_uid, claim.number) if made and note else {}
+        if only_to_replace:
+            addressees = [to for to in addressees if any(to.name in places for places in standing.values())]
         for one in made:
             _put(ledger, conn, claim, one, [to for to in addressees if to.sr or one.kind is not ResultKind.SR])
-        if made and note is not None:
-            for replaced, places in supersession.standing(conn, claim.study_uid, claim.number).items():
-                if wanted := [to for to in addressees if to.name in places]:
-                    _put(ledger, conn, claim, note(replaced), wanted)
+        for replaced, places in standing.items():
+            if note and (wanted := [to for to in addressees if to.name in places]):
+                _reject(ledger, conn, claim, note(replaced), wanted)
         return True
+
+
+def _reject(ledger: Ledger, conn: Connection, claim: Claim, note: Made | None, addressees: Sequence[Addressee]) -> None:
+    """Have the note delivered; without one a person has to delete what stands there."""
+    if note is not None:
+        _put(ledger, conn, claim, note, addressees)
+        return
+    for to in addressees:
+        record(ledger, conn, "rejection_not_made", study_uid=claim.study_uid, revision_id=claim.id, reason=Reason.BUG,
+               destination=to.name)  # fmt: skip
 
 
 def _put(ledger: Ledger, conn: Connection, claim: Claim, one: Made, addressees: Sequence[Addressee]) -> None:

@@ -229,6 +229,14 @@ def sent(conn: Connection, study_uid: str) -> list[Made]:
     return [Made.of(row) for row in rows]
 
 
+def inert_series(conn: Connection, study_uid: str) -> list[str]:
+    """A file of each series that came here and is no input, by its path."""
+    images = schema.instance
+    where = and_(images.c.study_uid == study_uid, images.c.current, images.c.role == "inert")
+    rows = conn.execute(select(func.min(images.c.path)).where(where).group_by(images.c.series_uid))
+    return sorted(rows.scalars())
+
+
 def result_series(conn: Connection, study_uid: str) -> list[str]:
     """The Series UIDs of all results that were made of a study."""
     table = schema.result

@@ -37,6 +37,8 @@ EVENTS = {
     "archive_listed": "The archive said what it lists of this study",
     "identity_not_checked": "The archive cannot be asked whose study this is: sent as received",
     "result_changed": "The result changed after an earlier one had been sent",
+    "rejection_not_made": "{revision}: the note that rejects earlier results could not be made, a bug; they stay"
+    " visible at {destination}, delete them by hand",
     "page_action": "{user} asked for: {action}, {text}",
     "revision_due": "{revision} frozen: {reason}",
     "revision_claimed": "{revision}: grading began",

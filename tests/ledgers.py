@@ -101,7 +101,8 @@ class House:
 
     def report(
         self, claim: claims.Claim, addressees: Sequence[Addressee] = (PACS,), kinds: Sequence[str] = ("sr", "sc"),
-        state: RevisionState = RevisionState.REPORTED, note: Callable[[Sequence[Made]], Made] | None = None,
+        state: RevisionState = RevisionState.REPORTED, note: Callable[[Sequence[Made]], Made | None] | None = None,
+        only_to_replace: bool = False,
     ) -> bool:  # fmt: skip
         """End a claim with results."""
         made = [
@@ -110,7 +111,8 @@ class House:
             for i, kind in enumerate(kinds)
         ]  # fmt: skip
         return claims.report(self.ledger, claim, state=state, reason=None, reason_text="", report_json={"schema": 1},
-                                made=made, addressees=addressees, note=note)  # fmt: skip
+                             made=made, addressees=addressees, note=note,
+                             only_to_replace=only_to_replace)  # fmt: skip
 
     def reported(self, study: str = "1.1", addressees: Sequence[Addressee] = (PACS,)) -> None:
         """A study whose results wait to be delivered."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -15,8 +15,9 @@ import structlog
 from cauda.core import claims, doorbell, log, stack
 from cauda.core.claims import Addressee, Claim
 from cauda.core.domain import Reason, Report, Status
-from cauda.core.errors import Misconfigured, Rejected, Unavailable
+from cauda.core.errors import CaudaError, Misconfigured, Rejected, Unavailable
 from cauda.core.ledger import record
+from cauda.core.revisions import Made
 from cauda.core.schema import RevisionKind
 from cauda.worker.addressees import addressees
 from cauda.worker.heartbeat import kept, written_down
@@ -85,7 +86,8 @@ def _report(post: Post, claim: Claim, graded: Graded) -> bool:
         report_json=graded.report,
         made=graded.made,
         identity_checked=graded.identity_checked,
-        note=graded.note,
+        note=graded.note and partial(_note, graded.note),
+        only_to_replace=graded.only_to_replace,
         addressees=addressees(post.settings.destinations, research=graded.research, phantom=graded.phantom)
         if graded.to is None
         else [Addressee(name=name) for name in graded.to],
@@ -95,3 +97,14 @@ def _report(post: Post, claim: Claim, graded: Graded) -> bool:
             record(post.ledger, conn, "result_changed", study_uid=claim.study_uid, revision_id=claim.id,
                    replaces=graded.replaces)  # fmt: skip
     return ours
+
+
+def _note(make: Callable[[Sequence[Made]], Made], replaced: Sequence[Made]) -> Made | None:
+    """A note that rejects earlier results, or None: a bug in it keeps no result back."""
+    try:
+        return make(replaced)
+    except CaudaError:
+        raise
+    except Exception as error:  # noqa: BLE001  the task border: the results are made and go without it
+        log.get("grade").error("rejection_not_made", reason=Reason.BUG, stack=stack.of(error))
+        return None

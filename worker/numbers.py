@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 
 from cauda.core.errors import Unavailable
-from cauda.core.revisions import Made
 from cauda.pipeline.frames import number
 from cauda.worker.archive import Archive
 from cauda.worker.post import Post
@@ -24,14 +25,16 @@ def listed(archive: Archive, study_uid: str) -> Collection[int]:
         return ()
 
 
-def written(post: Post, made: Sequence[Made]) -> Collection[int]:
-    """Those of earlier results, for an archive that cannot be asked; what the outbox has lost says nothing."""
-    headers = []
-    for one in made:
-        path = post.spool.absolute(one.path)
-        if path.exists():
-            headers.append(dcmread(path, stop_before_pixels=True))
-    return _numbers(headers)
+def written(post: Post, paths: Iterable[str]) -> Collection[int]:
+    """Those in files that we keep, for an archive that cannot be asked; what is gone or unreadable says nothing."""
+    return _numbers(header for path in paths if (header := _header(post.spool.absolute(path))) is not None)
+
+
+def _header(path: Path) -> Dataset | None:
+    try:
+        return dcmread(path, specific_tags=["SeriesNumber"], stop_before_pixels=True)
+    except (OSError, InvalidDicomError):
+        return None
 
 
 def _numbers(datasets: Iterable[Dataset]) -> Collection[int]:

@@ -53,6 +53,7 @@ class Graded:
     identity_checked: bool | None = None  # what the results say of that
     to: tuple[str, ...] | None = None  # only these destinations, whatever the settings say of others
     note: Callable[[Sequence[Made]], Made] | None = None  # makes what rejects the results that this replaces
+    only_to_replace: bool = False  # readers who have no earlier results get nothing
 
 
 def outcome(claim: Claim, report: Report) -> Graded:
@@ -72,7 +73,6 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
         published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
         tracking = _tracking_uids(conn, claim.study_uid)
-        sent = revisions.sent(conn, claim.study_uid)
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
@@ -94,7 +94,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         page_modality=post.settings.grading.page_modality,
         sr_class=sr_class(archives),
         heat_map=bool(maps),
-        series_numbers=numbers_in_use(post, sent, archives),
+        series_numbers=numbers_in_use(post, claim.study_uid, archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
     unsaid = claim.identity_checked is False  # the earlier results claim otherwise
@@ -106,11 +106,15 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         change = change_text(published.number, said, claim.complete_reason)
         context = results.with_previous(context, published.made, change)
     notice = grading.not_analysed_page and results.ordered_as_lumbar([one.header for one in images])
+    replaced = published or before  # what was only made may leave before these are written down
     going_on()
-    made = results.make(report, analysis.pictures, sources, context, notice=notice, sr_class=origin.sr_class, maps=maps)
+    made = results.make(
+        report, analysis.pictures, sources, context,
+        notice=notice or replaced is not None, sr_class=origin.sr_class, maps=maps,
+    )  # fmt: skip
     stored = tuple(put(post, claim, one) for one in made)
     note = None
-    if replaced := published or before:  # what was only made may leave before these are written down
+    if replaced is not None:
         note = rejecting(post, claim, report, sources, context, _why(post, replaced, report, carried))
     return replace(
         ended,
@@ -120,6 +124,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         phantom=phantom,
         identity_checked=origin.identity_checked if stored else None,
         note=note,
+        only_to_replace=report.status is Status.REJECTED and not notice,
     )
 
 
@@ -153,6 +158,8 @@ def _differences(post: Post, before: _Before, report: Report, carried: str) -> l
 
 def _why(post: Post, before: _Before, report: Report, carried: str) -> RetractionReason:
     """Why the earlier results are rejected; where findings and attributes changed, the findings are the graver."""
+    if report.status is Status.REJECTED and before.report.status is not Status.REJECTED:
+        return RetractionReason.NOT_GRADABLE
     if changes(before.report, report):
         return RetractionReason.OTHER_FINDINGS
     said = _differences(post, before, report, carried)

@@ -35,6 +35,7 @@ class RetractionReason(StrEnum):
     WRONG_RESULT = "wrong_result"
     WRONG_PATIENT = "wrong_patient"
     POOR_IMAGES = "poor_images"
+    NOT_GRADABLE = "not_gradable"
     OTHER_FINDINGS = "other_findings"
     OTHER_ATTRIBUTES = "other_attributes"
     OTHER_STATEMENT = "other_statement"
@@ -54,6 +55,7 @@ _REASONS = {
     RetractionReason.WRONG_RESULT: (_SAFETY, "wrong level or grade"),
     RetractionReason.WRONG_PATIENT: (_WORKLIST, "wrong patient or order"),
     RetractionReason.POOR_IMAGES: (_QUALITY, "poor images"),
+    RetractionReason.NOT_GRADABLE: (_SAFETY, "the study as it is now cannot be graded"),
     RetractionReason.OTHER_FINDINGS: (_SAFETY, "replaced, a level or grade changed"),
     RetractionReason.OTHER_ATTRIBUTES: (_WORKLIST, "replaced, patient or study attributes were corrected"),
     RetractionReason.OTHER_STATEMENT: (_QUALITY, "replaced, findings unchanged"),

@@ -13,7 +13,7 @@ from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.retractions import Why
 from cauda.core.revisions import Made
-from cauda.core.schema import ResultKind
+from cauda.core.schema import ResultKind, RevisionState
 
 B = Addressee(name="dimse://B@b:104")
 BOTH = (PACS.name, B.name)
@@ -256,6 +256,44 @@ def test_a_day_that_parks_results_does_not_leave_the_older_ones_standing(house: 
     claim = deliveries.claim(house.ledger, worker="d1", lease_s=LEASE_S, known=(PACS.name,), within_s=86_400)
     assert claim is not None
     assert claim.kind == "replaces"
+
+
+def unsupported(house: House, notes: Notes) -> None:
+    """With the late images the study cannot be graded, and nobody wanted a page of that."""
+    house.complete()
+    assert house.report(house.must_claim(), (PACS, B), ("sc",), RevisionState.REJECTED, notes, only_to_replace=True)
+
+
+def test_a_page_that_only_withdraws_goes_where_earlier_results_stand(house: House, notes: Notes) -> None:
+    house.reported(addressees=(PACS, B))
+    deliver(house)  # B is away
+    unsupported(house, notes)
+    assert notes.rejected == [of(1)]
+    assert [row.state for row in house.rows(schema.delivery, destination=B.name)] == ["cancelled"] * 2
+    assert deliver(house, BOTH) == ["sc", "replaces"]
+
+
+def test_results_that_never_left_are_cancelled_by_a_study_that_cannot_be_graded_any_more(
+    house: House, notes: Notes
+) -> None:
+    house.reported(addressees=(PACS, B))
+    unsupported(house, notes)
+    assert notes.rejected == []
+    assert deliver(house, BOTH) == []
+    assert {row.reason for row in house.rows(schema.delivery)} == {"superseded"}
+
+
+def test_a_note_that_cannot_be_made_keeps_no_result_back_and_is_told(house: House) -> None:
+    house.reported()
+    deliver(house)
+    house.complete()
+    assert house.report(house.must_claim(), note=lambda _: None)
+    assert deliver(house) == ["sr", "sc"]
+    (told,) = house.events("rejection_not_made")
+    assert told.detail == {"reason": "bug", "destination": PACS.name}
+    notes = Notes()
+    revise(house, notes)
+    assert len(notes.rejected[0]) == 4, "the next revision makes up for it"
 
 
 def test_an_operator_who_takes_back_what_replaced_something_ends_its_note_too(house: House, notes: Notes) -> None:

@@ -135,6 +135,15 @@ def test_where_nobody_can_be_asked_our_own_earlier_numbers_are_known(tmp_path: P
         assert list(made(at).values())[5:] == [9903, 9904, 9905], "what never left uses up no number"
 
 
+def test_where_nobody_can_be_asked_what_came_here_and_is_no_input_is_looked_at(tmp_path: Path) -> None:
+    """Another vendor's result that the archive forwarded holds its number."""
+    with archive(can_find=False) as peer:
+        at = house(tmp_path, simulated=True, destinations=[peer.dimse])
+        at.complete([*images(), foreign(9901), foreign(9903)])
+        assert grade_next(at.post())
+        assert list(made(at).values()) == [9902, 9904]
+
+
 def test_another_number_is_another_object(tmp_path: Path) -> None:
     """Results that a crash left behind are not sent under the number that somebody else took meanwhile."""
     with archive() as peer:

@@ -10,15 +10,17 @@ from typing import Any
 import builders
 import pytest
 from dicom_peers import orthanc
-from graded import graded_house, images, work
+from graded import NAME, graded_house, images, work
+from PIL import Image
 from pydicom import Dataset, dcmread
 from scripted_archive import KO, Archive, archive
+from structlog.testing import capture_logs
 from worker_house import House
 
 from cauda.core.domain import Finding, Level, Reason, Report, Status
 from cauda.core.schema import RevisionKind
 from cauda.pipeline.analyse import Analysis
-from cauda.worker import revision
+from cauda.worker import replace, revision
 from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
@@ -53,9 +55,27 @@ def regraded(at: House, monkeypatch: pytest.MonkeyPatch) -> None:
         assert grade_next(at.post())
 
 
+def ungradable(at: House, **grading: Any) -> None:
+    """Late images show that nothing here may be graded."""
+    at.file(builders.mr_study("graded", axial=5, sagittal=5, PatientAge="012Y"))
+    at.freeze(study_uid(), reason="late images")
+    settings = at.settings.grading.model_copy(update=grading)
+    assert grade_next(at.post(grading=settings))
+
+
 def note_of(at: House) -> Dataset:
     (row,) = at.rows("result", kind="replaces")
     return dcmread(at.data / row["path"])
+
+
+def head_of(at: House, page: str, folder: Path) -> str:
+    """What tesseract reads of what a page says that it replaces."""
+    (row,) = at.rows("result", sop_uid=page)
+    lines = Image.fromarray(dcmread(at.data / row["path"]).pixel_array).getchannel("R").crop((0, 80, 1024, 140))
+    lines.resize((2048, 120), Image.Resampling.LANCZOS).save(folder / "head.png")
+    command = ["tesseract", str(folder / "head.png"), "-", "--psm", "6"]
+    read = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return " ".join(read.split())
 
 
 def rejected(note: Dataset) -> set[str]:
@@ -100,6 +120,59 @@ def test_corrected_attributes_are_another_reason_and_the_note_carries_the_right_
         assert note.ConceptNameCodeSequence[0].CodeValue == "113038"
         assert note.AccessionNumber == "ACC2"
         assert peer.order[-1] == note.SOPInstanceUID
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_study_that_cannot_be_graded_any_more_withdraws_what_was_sent_wanted_or_not(
+    tmp_path: Path, wanted: bool
+) -> None:
+    """CLINICAL.md 23: a grade that its images no longer support must not stand, whatever the site says of pages."""
+    with archive() as peer:
+        peer.knows(images()[0])
+        at = delivered(tmp_path, peer.dimse)
+        older = list(peer.order)
+        ungradable(at, not_analysed_page=wanted)
+        work(at)
+        (revised,) = at.rows("revision", number=2)
+        assert (revised["state"], revised["reason"]) == ("rejected", "under_18")
+        page, note = peer.order[2:]
+        said = head_of(at, page, tmp_path)
+        for words in ("replaces revision", "not analysed: patient under 18, was analysed", "(late images)"):
+            assert words in said
+        assert rejected(note_of(at)) == set(older)
+        assert b"Cauda result withdrawn: the study as it is now cannot be graded" in peer.received[note][0]
+        assert [row["detail"] for row in at.rows("event", kind="result_changed")] == [{"replaces": 1}]
+
+
+def test_a_study_that_cannot_be_graded_any_more_sends_nothing_where_nothing_was_sent(tmp_path: Path) -> None:
+    with archive() as peer:
+        peer.knows(images()[0])
+        at = graded_house(tmp_path, peer.dimse)
+        ungradable(at, not_analysed_page=False)
+        work(at)
+        assert peer.order == []
+        assert at.states("delivery") == ["cancelled", "cancelled"]
+
+
+def test_a_bug_in_the_note_keeps_no_result_back_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Dataset:
+        raise KeyError(images()[0].PatientName)
+
+    monkeypatch.setattr(replace, "retraction", broken)
+    with archive() as peer, capture_logs() as said:
+        peer.knows(images()[0])
+        at = delivered(tmp_path, peer.dimse)
+        regraded(at, monkeypatch)
+        work(at)
+        assert len(peer.order) == 4
+        assert at.states("revision") == ["reported", "reported"]
+        assert [row["detail"] for row in at.rows("event", kind="rejection_not_made")] == [
+            {"reason": "bug", "destination": NAME}
+        ]
+        (told,) = (one for one in said if one["event"] == "rejection_not_made")
+        assert "broken" in told["stack"]
+        assert str(images()[0].PatientName) not in told["stack"]
 
 
 def test_an_archive_without_rejection_notes_has_the_new_results_and_nothing_is_at_fault(
