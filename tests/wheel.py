@@ -1,6 +1,7 @@
 """Install the built wheel beside nothing of the checkout, compare its content with git, run the unit suite on it.
 
-Run by `make wheel-test`: ``python tests/wheel.py DIST [OPTIONS OF PYTEST]``. The dependencies are those of the running environment.
+Run by `make wheel-test`: ``python tests/wheel.py DIST [OPTIONS OF PYTEST]``. The dependencies are those of the running
+environment.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def test_two_days_away_cost_few_attempts_and_lose_nothing(house: House) -> None:
     while house.time.now < end:
         claim = house.take()
         if claim is None:
-            house.time.passes(300)
+            house.time.passes(600)
             continue
         tries += 1
         assert deliveries.away(house.ledger, claim, Reason.DESTINATION_DOWN, "refused", slow)

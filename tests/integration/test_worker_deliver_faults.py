@@ -27,10 +27,10 @@ def test_two_days_without_the_archive_cost_few_tries_and_lose_nothing(tmp_path: 
         at.clock[0] += 60
         grade(at, seed)
     tries = 0
-    for _ in range(int(2 * DAY_S / 150)):
-        at.clock[0] += 150
+    for _ in range(int(2 * DAY_S / 300)):
+        at.clock[0] += 300
         tries += work(at)
-    assert DAY_S / 1050 <= tries <= DAY_S / 450 + 10, tries  # none any more once they are late
+    assert DAY_S / 1200 <= tries <= DAY_S / 450 + 10, tries  # none any more once they are late
     assert len(at.rows("event", kind="destination_away")) == 1
     grade(at, 3)
     with archive(port=port) as peer:
