@@ -8,11 +8,8 @@ What is overridden is private there: `SEAM` names it, a test checks it, and pypr
 from __future__ import annotations
 
 import mmap
-import os
-import queue
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +27,8 @@ from pynetdicom.transport import AssociationSocket, RequestHandler
 from cauda.core import log
 from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
+from cauda.listener.waiting import LOOK_AGAIN_S, Checkpoint, Ringing, Waker
+from cauda.listener.wire import NOT_YET, Wire
 
 SEAM: tuple[tuple[type, str], ...] = (
     (RequestHandler, "_create_association"),
@@ -51,10 +50,8 @@ SEAM: tuple[tuple[type, str], ...] = (
 )
 """What of pynetdicom is overridden or called here although it is not its public interface."""
 
-_LOOK_AGAIN_S = 0.5  # timers are looked at so often while nothing comes
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
 _STAGE_BYTES = 1 << 21  # an image of 1024 x 1024 goes to disk at once
-_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def request_handler(door: Door, over: Callable[[Association], None]) -> type[RequestHandler]:
@@ -86,117 +83,6 @@ def _replace(association: Association, sock: socket.socket, door: Door) -> None:
     association._reactor_checkpoint.set()  # noqa: SLF001
     association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
     association.network_timeout = association.network_timeout
-
-
-class Ringing(queue.Queue[Any]):
-    """A queue that says so when something was put into it."""
-
-    def __init__(self, news: threading.Event) -> None:
-        super().__init__()
-        self._news = news
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """As any queue's."""
-        super().put(item, block, timeout)
-        self._news.set()
-
-
-class Checkpoint(threading.Event):
-    """Where pynetdicom's association thread passes once a round: it is let through when there is news for it."""
-
-    def __init__(self, news: threading.Event) -> None:
-        super().__init__()
-        self._news = news
-
-    def set(self) -> None:
-        """Open, and worth a look."""
-        super().set()
-        self._news.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until there is news, or a timer may have run out, and the checkpoint is open."""
-        self._news.wait(_LOOK_AGAIN_S)
-        self._news.clear()
-        return super().wait(timeout)
-
-
-class Wire(AssociationSocket):
-    """A socket that never blocks, plain or TLS: who waits does so with a deadline and can be woken."""
-
-    def __init__(self, association: Association, client_socket: socket.socket) -> None:
-        super().__init__(association, client_socket=client_socket)
-        client_socket.setblocking(False)
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to read; select() of pynetdicom's own ends at descriptor 1023."""
-        sock = self.socket
-        if sock is None:
-            return False
-        return _pending(sock) or _readable(sock, 0)
-
-    def send(self, bytestream: bytes) -> None:
-        """Everything, or Evt17 (connection closed) in the state machine's queue."""
-        left = memoryview(bytestream)
-        sock, timeout = self.socket, self.assoc.network_timeout
-        try:
-            while left and sock is not None:
-                try:
-                    left = left[sock.send(left) :]
-                except _NOT_YET as error:
-                    if not _poll(sock, _direction(error, select.POLLOUT), timeout):
-                        raise TimeoutError from error
-        except OSError:
-            self.event_queue.put("Evt17")
-
-
-def _direction(error: Exception, otherwise: int) -> int:
-    """What TLS waits for need not be what was asked of it."""
-    if isinstance(error, ssl.SSLWantReadError):
-        return select.POLLIN
-    return select.POLLOUT if isinstance(error, ssl.SSLWantWriteError) else otherwise
-
-
-def _pending(sock: socket.socket) -> bool:
-    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-
-
-def _readable(sock: socket.socket, timeout: float) -> bool:
-    return _poll(sock, select.POLLIN, timeout)
-
-
-def _poll(sock: socket.socket, what: int, timeout: float | None) -> bool:
-    poller = select.poll()
-    try:
-        poller.register(sock, what)
-    except ValueError:  # closed meanwhile
-        return True
-    return bool(poller.poll(None if timeout is None else timeout * 1000))
-
-
-class Waker:
-    """An eventfd that wakes a poll; a wake after `close` is no one's."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def wake(self) -> None:
-        """Wake whoever waits."""
-        with self._lock:
-            if self.fd >= 0:
-                os.eventfd_write(self.fd, 1)
-
-    def taken(self) -> None:
-        """Ready for the next."""
-        os.eventfd_read(self.fd)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        with self._lock:
-            fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class UpperLayer(DULServiceProvider):
@@ -322,7 +208,7 @@ class UpperLayer(DULServiceProvider):
             if count < len(room):
                 # the kernel falls back to delayed ACK by itself, so it is armed again after each partial read
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        except _NOT_YET:
+        except NOT_YET:
             return None
         except OSError:
             return 0
@@ -339,7 +225,7 @@ class UpperLayer(DULServiceProvider):
             self._poller = select.poll()
             self._poller.register(self._waker.fd, select.POLLIN)
             self._poller.register(self.wire.socket, select.POLLIN)
-        events = self._poller.poll(_LOOK_AGAIN_S * 1000)
+        events = self._poller.poll(LOOK_AGAIN_S * 1000)
         if any(fd == self._waker.fd for fd, _ in events):
             self._waker.taken()
             return False

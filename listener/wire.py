@@ -1,0 +1,66 @@
+"""The socket of an association that nobody blocks on, plain or TLS."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Wire(AssociationSocket):
+    """Who waits does so with a deadline."""
+
+    def __init__(self, association: Association, client_socket: socket.socket) -> None:
+        super().__init__(association, client_socket=client_socket)
+        client_socket.setblocking(False)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; select() of pynetdicom's own ends at descriptor 1023."""
+        sock = self.socket
+        if sock is None:
+            return False
+        return _pending(sock) or _readable(sock, 0)
+
+    def send(self, bytestream: bytes) -> None:
+        """Everything, or Evt17 (connection closed) in the state machine's queue."""
+        left = memoryview(bytestream)
+        sock, timeout = self.socket, self.assoc.network_timeout
+        try:
+            while left and sock is not None:
+                try:
+                    left = left[sock.send(left) :]
+                except NOT_YET as error:
+                    if not _poll(sock, _direction(error, select.POLLOUT), timeout):
+                        raise TimeoutError from error
+        except OSError:
+            self.event_queue.put("Evt17")
+
+
+def _direction(error: Exception, otherwise: int) -> int:
+    """What TLS waits for need not be what was asked of it."""
+    if isinstance(error, ssl.SSLWantReadError):
+        return select.POLLIN
+    return select.POLLOUT if isinstance(error, ssl.SSLWantWriteError) else otherwise
+
+
+def _pending(sock: socket.socket) -> bool:
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+
+def _readable(sock: socket.socket, timeout: float) -> bool:
+    return _poll(sock, select.POLLIN, timeout)
+
+
+def _poll(sock: socket.socket, what: int, timeout: float | None) -> bool:
+    poller = select.poll()
+    try:
+        poller.register(sock, what)
+    except ValueError:  # closed meanwhile
+        return True
+    return bool(poller.poll(None if timeout is None else timeout * 1000))
