@@ -1,9 +1,10 @@
 """How fast an image is acknowledged, beside DCMTK, Orthanc and pynetdicom: `make bench`.
 
 One run, interleaved repetitions, medians; every server gets the same images over loopback. Only ratios carry over to
-another machine, and on a busy one not even these. In each case the same process of ours is looked at by `strace` for
-one more transfer, which must show a data sync and a folder sync an image, or the run ends; where the file system allows
-one sync (`cauda.core.journal`), this form is measured too.
+another machine, and on a busy one not even these. A transfer is a burst that comes to an idle server: ours has filed
+what came before and has its files ready. In each case the same process of ours is looked at by `strace` for one more
+transfer, which must show the syncs that its way to land takes for each image, or the run ends. Beside the servers the
+disk alone is measured, since nobody who makes images durable can be faster.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from peers import HOST, until
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import floor
 import table
 from servers import CALLED, Server, everybody
 
@@ -153,17 +155,24 @@ def measure(server: Server, folder: Path, case: Case, count: int, salts: Iterato
     into.rates.append(total / seconds)
     into.cpu_ms.append(cpu * 1000 / total)
     into.answer_s += answers
-    until(lambda: not list(server.place.glob("data/arrivals/*/*.dcm")), 300, f"{server.name} to have filed everything")
+    until(server.idle, 300, f"{server.name} to have filed everything and to be ready again", every=0.2)
 
 
 def check(server: Server, folder: Path, case: Case, count: int, salts: Iterator[int]) -> None:
     """A transfer that is not measured, since strace slows it down."""
     with server.traced() as calls:
         measure(server, folder, case, count, salts, Measured())
-    images = count * case.associations
-    folder_or_file, data = calls.count("fsync"), calls.count("fdatasync")
-    if folder_or_file < images or (server.syncs > 1 and data < images):
-        raise SystemExit(f"{server.name}: only {data} data and {folder_or_file} other syncs for {images} images")
+    for call in server.syncs:
+        if calls.count(call) < count * case.associations:
+            raise SystemExit(f"{server.name}: {calls.count(call)} {call} for {count * case.associations} images")
+
+
+def measure_disk(folder: Path, case: Case, count: int, content: bytes, form: str, into: Measured) -> None:
+    """What the images of one transfer take with nothing but the disk."""
+    with busy(really=case.saturated):
+        seconds, each = floor.measure(folder, content, case.associations, count, form)
+    into.rates.append(count * case.associations / seconds)
+    into.answer_s += each
 
 
 def main() -> None:
@@ -183,6 +192,8 @@ def main() -> None:
         for side in {case.side for case in CASES}:
             images(folder / str(side), side, given.images, given.seed + side)
         servers: Sequence[Server] = [stack.enter_context(one) for one in everybody(folder)]
+        for server in servers:
+            until(server.idle, 60, f"{server.name} to be ready", every=0.2)
         for case, server in itertools.product(CASES, servers):
             if server.syncs:
                 check(server, folder / str(case.side), case, given.images, salts)
@@ -191,6 +202,10 @@ def main() -> None:
                 for server in servers:
                     into = found.setdefault((server.name, case), Measured())
                     measure(server, folder / str(case.side), case, given.images, salts, into)
+                content = next((folder / str(case.side)).iterdir()).read_bytes()
+                for form in (floor.PREPARED, floor.PORTABLE):
+                    into = found.setdefault((form, case), Measured())
+                    measure_disk(folder, case, given.images, content, form, into)
         table.show(servers, CASES, found, given.images, given.repeat)
 
 

@@ -32,6 +32,7 @@ from sqlalchemy import func, insert, select, update
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from builders import MR_IMAGE, SAGITTAL, mr_image, part10
+from listener_house import landed
 from peers import HOST, answers, free_port, until
 
 from cauda.core import claims, deliveries, headers, intake, ledger, listings, processes, revisions, schema, spool, views
@@ -194,7 +195,7 @@ def acknowledged_ms(node: Node, port: int) -> list[float]:
             said = (node.data.parent / "log").read_text()[-2000:]
             raise SystemExit(f"not stored after {times[-1]:.0f} ms: {status}\n{said}")
     opened.release()
-    until(lambda: not list((node.data / "arrivals").glob("*/*.dcm")), 60, "everything filed")
+    until(lambda: not landed(node.data), 60, "everything filed")
     return times
 
 

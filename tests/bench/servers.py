@@ -17,10 +17,10 @@ from pathlib import Path
 from dicom_peers import orthanc
 from peers import answers, free_port, program, until
 
-from cauda.core import journal
+from cauda.core import journal, settings
 
 CALLED = "CAUDA"
-OWN, OWN_ONE = "cauda, replaced path", "cauda, one sync"
+OWN, OWN_PORTABLE, OWN_ONE = "cauda", "cauda, portable", "cauda, one sync"
 NODELAY = {"TCP_NODELAY": "1"}
 _OUT = "out"
 
@@ -35,7 +35,8 @@ class Server:
     port: int
     pid: int
     place: Path  # where it writes
-    syncs: int = 0  # an image, that must be seen
+    syncs: Sequence[str] = ()  # the calls that must be seen for each image
+    slots: int = 0  # files that it keeps ready when it is idle
 
     @contextmanager
     def traced(self) -> Iterator[list[str]]:
@@ -48,6 +49,16 @@ class Server:
             yield calls
             strace.send_signal(signal.SIGINT)
         calls += re.findall(r"\b(fsync|fdatasync)\(", record.read_text(errors="replace"))
+
+    def idle(self) -> bool:
+        """Whether it has filed everything, and has its files ready for the next burst."""
+        arrivals = list(self.place.glob("data/arrivals/*/*"))
+        slots = [path for path in arrivals if path.suffix == ".slot"]
+        return (
+            not [path for path in arrivals if path.suffix == ".dcm"]
+            and len(slots) == self.slots
+            and all(path.open("rb").read(1) == b"\0" for path in slots)
+        )
 
     def cpu_s(self) -> float:
         """Processor time of its processes and of those that have ended; a tracer's own is not counted."""
@@ -88,7 +99,8 @@ def running(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    syncs: int = 0,
+    syncs: Sequence[str] = (),
+    slots: int = 0,
 ) -> Iterator[Server]:
     """A server until the end of the block. PORT and OUT in the command are filled in."""
     port, place = free_port(), folder / re.sub(r"\W+", "-", name)
@@ -102,7 +114,7 @@ def running(
         if process.poll() is not None:
             raise SystemExit(f"{name} ended: {(place / 'log').read_text()[-2000:]}")
         yield Server(name=name, durable=durable, command=_shown(argv, env or {}, place), port=port, pid=process.pid,
-                     place=place / _OUT, syncs=syncs)  # fmt: skip
+                     place=place / _OUT, syncs=syncs, slots=slots)  # fmt: skip
     finally:
         process.terminate()
         process.wait(60)
@@ -131,10 +143,11 @@ def archive(name: str, env: Mapping[str, str]) -> Iterator[Server]:
                      place=peer.folder)  # fmt: skip
 
 
-def ours(path: str, sync: str = "portable") -> list[str]:
-    """Our command line."""
+def ours(path: str = "", sync: str = "") -> list[str]:
+    """Our command line; as shipped unless a data path or a way to land is named."""
     return [
-        "env", f"CAUDA_LISTENER__DATA_PATH={path}", f"CAUDA_LISTENER__SYNC={sync}", "CAUDA_LIMITS__MIN_FREE_BYTES=0",
+        "env", *([f"CAUDA_LISTENER__DATA_PATH={path}"] if path else []),
+        *([f"CAUDA_LISTENER__SYNC={sync}"] if sync else []), "CAUDA_LIMITS__MIN_FREE_BYTES=0",
         sys.executable, "-P", "-m", "cauda.deploy", "listen", "--data", "OUT/data", "--port", "PORT", "--http", "0",
         "--bundle", "none",
     ]  # fmt: skip
@@ -144,11 +157,13 @@ def everybody(folder: Path) -> list[AbstractContextManager[Server]]:
     """Everybody, as contexts to enter."""
     scp = program("storescp")
     fast = [scp, "+B", "-pdu", "131072", "-od", "OUT"]
-    one = [running(folder, OWN_ONE, "yes", ours("replaced", "one"), syncs=1)]
+    two = ("fdatasync", "fsync")
+    one = [running(folder, OWN_ONE, "yes", ours(sync="one"), syncs=("fsync",))]
     return [
-        running(folder, OWN, "yes", ours("replaced"), syncs=2),
+        running(folder, OWN, "yes", ours(), syncs=("fdatasync",), slots=settings.Listener().slots),
+        running(folder, OWN_PORTABLE, "yes", ours(sync="portable"), syncs=two),
         *([] if journal.one_sync(folder) else one),
-        running(folder, "cauda, stock path", "yes", ours("stock"), syncs=2),
+        running(folder, "cauda, stock path", "yes", ours("stock"), syncs=two),
         running(folder, "storescp", "no", [scp, "-od", "OUT", "PORT"]),
         running(folder, "storescp NODELAY", "no", [scp, "-od", "OUT", "PORT"], env=NODELAY),
         running(folder, "storescp fastest", "no", [*fast, "PORT"], env=NODELAY),

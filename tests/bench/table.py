@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import floor
 from servers import OWN, OWN_ONE, Server
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ def show(servers: Sequence[Server], cases: Sequence[Case], found: Found, images:
     """Everything."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{images} images an association, median of {repeat} interleaved repetitions; {_processor()}; load {load}.")
-    print("Ours made a data sync and a folder sync an image in one more transfer of each case, under strace;")
-    print(f'"{OWN_ONE}" made one.\n' if (OWN_ONE, cases[0]) in found else "one sync is not allowed here.\n")
+    print("Ours made the syncs of each image in one more transfer of each case, under strace: a data sync; data and")
+    print('folder in the portable way and on the stock path; "one sync" ', end="")
+    print("the file's after its rename.\n" if (OWN_ONE, cases[0]) in found else "is not allowed here.\n")
     for case in cases:
         print(f"**{case}**\n")
-        print("| server | durable at success | images/s | ours (replaced) is | p50 ms | p99 ms | CPU ms/image |")
+        print("| server | durable at success | images/s | cauda is | p50 ms | p99 ms | CPU ms/image |")
         print("|---|---|---|---|---|---|---|")
         own = found[OWN, case].rate
         for server in servers:
@@ -32,6 +34,12 @@ def show(servers: Sequence[Server], cases: Sequence[Case], found: Found, images:
                 f"| {server.name} | {server.durable} | {one.rate:.0f} ({min(one.rates):.0f} to {max(one.rates):.0f}) "
                 f"| {own / one.rate:.2f} x | {one.percentile_ms(50):.2f} | {one.percentile_ms(99):.2f} "
                 f"| {one.cpu:.2f} |"
+            )
+        for form in (floor.PREPARED, floor.PORTABLE):
+            disk = found[form, case]
+            print(
+                f"| {form} | yes | {disk.rate:.0f} ({min(disk.rates):.0f} to {max(disk.rates):.0f}) "
+                f"| {own / disk.rate:.2f} x | {disk.percentile_ms(50):.2f} | {disk.percentile_ms(99):.2f} | |"
             )
         print()
     print("**Memory at the most, MB**: " + ", ".join(f"{one.name} {one.most_mb():.0f}" for one in servers) + "\n")
