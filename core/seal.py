@@ -5,30 +5,46 @@ A crash may keep any blocks of a file that was never synced, and its length too;
 
 from __future__ import annotations
 
+import os
 import struct
-import zlib
 from pathlib import Path
 
+import xxhash
+
 PREAMBLE = 128
-_SEAL = struct.Struct("<8sQI64s")  # magic, length of the file, CRC-32 of all behind the preamble, its name by arrival
-_MAGIC = b"CAUDA\x00S1"
+_SEAL = struct.Struct("<8sQQ64s")  # magic, length of the file, checksum, its name by arrival
+_MAGIC = b"CAUDA\x00S2"
+
+Checksum = xxhash.xxh3_64
+"""Of all behind the preamble: it finds what a crash has lost, in a tenth of the time that a CRC-32 takes."""
 
 
-def put(content: memoryview, name: str) -> None:
+def put(content: memoryview, name: str, checksum: int) -> None:
     """Seal a Part 10 file in memory. ``name``: where it stands in the order of arrival."""
-    checksum = zlib.crc32(content[PREAMBLE:])
     _SEAL.pack_into(content, 0, _MAGIC, len(content), checksum, name.encode("ascii"))
 
 
 def name_in(path: Path) -> str | None:
-    """The name that a file was sealed with; None when it was not, or is not whole."""
+    """The name that a file was sealed with; None when it was not, or is not whole. The file may go on behind it."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            magic, length, checksum, name = _read(file.read(PREAMBLE))
+            content = file.read(length - PREAMBLE) if magic == _MAGIC and length >= PREAMBLE else b""
     except OSError:  # a crash has kept the name and not the file
         return None
-    if len(content) < PREAMBLE:
-        return None
-    magic, length, checksum, name = _SEAL.unpack_from(content)
-    if magic != _MAGIC or length != len(content) or checksum != zlib.crc32(memoryview(content)[PREAMBLE:]):
+    if magic != _MAGIC or length != PREAMBLE + len(content) or checksum != Checksum(content).intdigest():
         return None
     return str(name.rstrip(b"\0").decode("ascii", "replace"))
+
+
+def cut(path: Path) -> None:
+    """Bring a sealed file to its length; durable once it is synced."""
+    with path.open("r+b") as file:
+        magic, length, _, _ = _read(file.read(PREAMBLE))
+        if magic == _MAGIC and length < file.seek(0, os.SEEK_END):
+            file.truncate(length)
+
+
+def _read(preamble: bytes) -> tuple[bytes, int, int, bytes]:
+    found: tuple[bytes, int, int, bytes] = _SEAL.unpack_from(preamble.ljust(PREAMBLE, b"\0"))
+    return found

@@ -111,8 +111,9 @@ class Listener(_Section):
     """How the DIMSE door works inside."""
 
     data_path: Literal["replaced", "stock"] = "replaced"  # stock: pynetdicom's own, slower, as fall-back
-    # prepared: one sync rather than two; one: the same, for ext4 with a journal and XFS alone
-    sync: Literal["portable", "prepared", "one"] = "portable"
+    # prepared: into files that are ready, one sync; portable: two; one: one, on ext4 with a journal and XFS alone
+    sync: Literal["prepared", "portable", "one"] = "prepared"
+    slots: int = Field(default=512, ge=8, le=16384)  # files of 1 MiB that "prepared" keeps ready for a burst
 
 
 class Dicomweb(_Section):

@@ -1,7 +1,8 @@
-"""Empty files whose names are on disk already: what is written into one needs no sync of its folder.
+"""Files of zeros that are on disk already, name and blocks: what is written into one needs a single sync of its data.
 
-A thread keeps some ready. Where there is none at the moment, or the file system has no O_DIRECT, an image lands in
-the portable way.
+The journal of a file system has nothing to add to it, since neither its length nor where it lies changes. A thread
+makes them in the pauses between images, for it costs the disk as much as the images do. Where none is ready, an image
+lands in the portable way.
 """
 
 from __future__ import annotations
@@ -10,90 +11,111 @@ import itertools
 import os
 import secrets
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cauda.core import log
+from cauda.core.errors import Unavailable
 from cauda.core.folders import fsync_folder
 
-_READY = 64
-_RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """An open file that waits for its content."""
-
-    path: Path
-    fd: int
+SUFFIX = ".slot"
+BYTES = 1 << 20  # of each; a longer image makes its file longer
+_BATCH = 8
+_QUIET_S = 0.03  # since the last was taken
+_RETRY_S = 10.0
 
 
 class Slots:
     """The slots of one landing folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """None is there before `start`."""
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        check_room: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """None is there before `start`. ``check_room`` raises Unavailable where so many bytes are too many."""
         self._folder = folder
-        self._names = (f"{secrets.token_hex(8)}-{number:010d}.part" for number in itertools.count())
-        self._ready: deque[Slot] = deque()
+        self._count = count
+        self._check_room = check_room
+        self._clock = clock
+        self._names = (f"{secrets.token_hex(8)}-{number:010d}{SUFFIX}" for number in itertools.count())
+        self._ready: deque[Path] = deque()
+        self._taken_at = 0.0
         self._wanted = threading.Event()
-        self._closed = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
 
     def start(self) -> None:
         """Make the first, then keep making them."""
         self._make()
+        self._wanted.set()
         self._thread.start()
 
-    def take(self) -> Slot | None:
-        """One that nobody else has; None when there is none at the moment."""
-        if len(self._ready) <= _READY // 2:
-            self._wanted.set()
+    def take(self) -> Path | None:
+        """One that nobody else has; None when none is ready."""
+        self._taken_at = self._clock()
+        self._wanted.set()
         try:
             return self._ready.popleft()
         except IndexError:
             return None
 
+    def ready(self) -> int:
+        """How many there are."""
+        return len(self._ready)
+
     def close(self) -> None:
         """Make no more, and remove those that nobody took."""
-        self._closed = True
+        self._closing.set()
         self._wanted.set()
         self._thread.join()
-        for slot in self._ready:
-            _remove(slot)
+        for path in self._ready:
+            path.unlink(missing_ok=True)
         self._ready.clear()
 
     def _run(self) -> None:
-        while self._wanted.wait() and not self._closed:
+        while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
-            self._make()
+            while len(self._ready) < self._count and self._pause():
+                if not self._make():
+                    self._closing.wait(_RETRY_S)
 
-    def _make(self) -> None:
-        made: list[Slot] = []
+    def _pause(self) -> bool:
+        """Wait for one between images; False when it is time to end."""
+        while (left := self._taken_at + _QUIET_S - self._clock()) > 0:
+            if self._closing.wait(left):
+                break
+        return not self._closing.is_set()
+
+    def _make(self) -> bool:
+        made: list[Path] = []
         try:
-            while len(self._ready) + len(made) < _READY:
-                made.append(_new(self._folder / next(self._names)))
+            self._check_room(_BATCH * BYTES)
+            for _ in range(min(_BATCH, self._count - len(self._ready))):
+                made.append(self._folder / next(self._names))
+                _write(made[-1])
             fsync_folder(self._folder)
-        except OSError as error:  # a disk that is full or fails is said to the senders, by the portable way
-            log.get("slots").warning("no_slots", message=error.strerror)
-            for slot in made:
-                _remove(slot)
-        else:
-            self._ready.extend(made)
+        except (OSError, Unavailable) as error:  # a disk that is full or fails is said to the senders
+            log.get("slots").warning("no_slots", message=getattr(error, "strerror", None) or str(error))
+            for path in made:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            return False
+        self._ready.extend(made)
+        return True
 
 
-def _new(path: Path) -> Slot:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_DIRECT
+def _write(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
-        return Slot(path, os.open(path, flags, 0o640))
-    except OSError:
-        path.unlink(missing_ok=True)  # some make the file before they say that they have no such way
-        raise
-
-
-def _remove(slot: Slot) -> None:
-    os.close(slot.fd)
-    with suppress(OSError):
-        slot.path.unlink()
+        left = BYTES
+        while left:
+            left -= os.write(fd, bytes(left))
+        os.fsync(fd)
+    finally:
+        os.close(fd)

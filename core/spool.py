@@ -21,10 +21,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cauda.core import seal, uids
+from cauda.core import seal, slots, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
-from cauda.core.folders import fsync_folder, make_folder
+from cauda.core.folders import fsync_file, fsync_folder, make_folder
 from cauda.core.part import PART, disk_error, write_all
 
 _LENGTH = re.compile(r"\.(\d+)\.dcm$")  # in the name of what landed with one sync
@@ -119,7 +119,7 @@ def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
 def remove_if_empty(arrivals: Arrivals) -> None:
     """Remove an adopted landing folder that holds nothing any more."""
     for path in arrivals.folder.iterdir():
-        if _cut_short(path) or (path.suffix == PART and seal.name_in(path) is None):
+        if path.suffix == PART or _cut_short(path) or (path.suffix == slots.SUFFIX and seal.name_in(path) is None):
             with suppress(OSError):
                 path.unlink()  # never acknowledged
     (arrivals.folder / ".lock").unlink(missing_ok=True)
@@ -150,7 +150,9 @@ def waiting(folder: Path) -> list[Path]:
     Those that only a seal makes whole are given their names first. Nothing may be landing there meanwhile.
     """
     for path in folder.iterdir():
-        if path.suffix == PART and (name := seal.name_in(path)) is not None:
+        if path.suffix == slots.SUFFIX and (name := seal.name_in(path)) is not None:
+            seal.cut(path)
+            fsync_file(path)
             # without a journal a rename that a crash interrupts may leave neither name
             with suppress(FileExistsError):
                 os.link(path, folder / f"{name}.dcm")

@@ -18,10 +18,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import compare, headers, intake, log, metrics, peers, spool, stack
+from cauda.core import compare, headers, intake, log, metrics, peers, seal, slots, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.folders import fsync_folder
+from cauda.core.folders import fsync_file, fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
 from cauda.listener import part10
@@ -217,6 +217,9 @@ def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequenc
     """File a batch: link and sync first, one ledger transaction, then drop the arrivals."""
     while batch:
         placed = _place(ledger, store, batch)
+        for path in placed.filed:
+            if path.suffix == slots.SUFFIX:
+                fsync_file(path)  # it was cut
         for folder in {store.absolute(one.path).parent for one in placed.filed.values()}:
             fsync_folder(folder)
         with ledger.write() as conn:
@@ -238,6 +241,8 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
         for place, one in enumerate(batch):
             if not isinstance(one, Arrived) or not one.path.exists():
                 continue  # a repeated batch: filed before the crash
+            if one.path.suffix == slots.SUFFIX:
+                seal.cut(one.path)
             content = one.path.read_bytes()
             try:
                 header, meta = headers.read(BytesIO(content))

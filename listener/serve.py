@@ -60,7 +60,7 @@ def run(
     filer = Filer(book, store, token)
     guests = Guests(settings.peers)
     guests.refresh(book)
-    slots = Slots(arrivals.folder) if settings.listener.sync == "prepared" else None
+    slots = _slots(settings, store, arrivals)
     door = landing.Door(settings, store, arrivals.folder, filer.tell, guests, slots)
     certificates = Certificates(settings.tls) if settings.tls.certificate else None
     committer = Committer(book, settings, token) if settings.commitment.enabled else None
@@ -72,10 +72,9 @@ def run(
         servers = dimse.start(door, certificates, commitment.handlers(book, committer))
     except Misconfigured:
         shown.stop()
+        _close(slots)
         raise
     asker = Asker(book, settings)
-    if slots is not None:
-        slots.start()
     filer.start()
     shown.start()
     asker.start()
@@ -95,12 +94,10 @@ def run(
         dimse.drain(servers, settings.limits.drain_s)
         shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
-        if slots is not None:
-            slots.close()
         asker.finish()
         if committer is not None:
             committer.finish()
-        _goodbye(book, arrivals, token)
+        _goodbye(book, arrivals, slots, token)
 
 
 def _check_sync(settings: Settings, store: spool.Spool) -> None:
@@ -207,7 +204,22 @@ def _say_seen(book: Ledger, token: str) -> None:
         processes.forget_dead(book, conn)
 
 
-def _goodbye(book: Ledger, arrivals: spool.Arrivals, token: str) -> None:
+def _slots(settings: Settings, store: spool.Spool, arrivals: spool.Arrivals) -> Slots | None:
+    """Some of them ready before the first image comes."""
+    if settings.listener.sync != "prepared" or settings.listener.data_path != "replaced":
+        return None
+    slots = Slots(arrivals.folder, settings.listener.slots, store.check_room)
+    slots.start()
+    return slots
+
+
+def _close(slots: Slots | None) -> None:
+    if slots is not None:
+        slots.close()
+
+
+def _goodbye(book: Ledger, arrivals: spool.Arrivals, slots: Slots | None, token: str) -> None:
+    _close(slots)
     try:
         with book.write() as conn:
             processes.gone(conn, token)

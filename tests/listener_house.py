@@ -49,7 +49,7 @@ class House:
 
     def until_filed(self) -> None:
         """Wait until nothing landed is left to file."""
-        until(lambda: not list((self.data / "arrivals").glob("*/*.dcm")), what="everything filed")
+        until(lambda: not landed(self.data), what="everything filed")
 
     def open_parts(self) -> list[Path]:
         """What is half received."""
@@ -59,6 +59,20 @@ class House:
         """Stop the listener as SIGTERM does."""
         self.stop.set()
         self.thread.join(timeout=60)
+
+
+def landed(data: Path) -> list[Path]:
+    """What is acknowledged and not yet filed: under a name of its own, or in a slot, which is all zeros before."""
+    found = list((data / "arrivals").glob("*/*"))
+    return [path for path in found if path.suffix == ".dcm" or (path.suffix == ".slot" and _begun(path))]
+
+
+def _begun(slot: Path) -> bool:
+    try:
+        with slot.open("rb") as file:
+            return file.read(1) != b"\0"
+    except FileNotFoundError:
+        return False
 
 
 chosen = settings.Listener().data_path
@@ -74,7 +88,7 @@ def listener(data: Path, **overrides: Any) -> Iterator[House]:
             "data": data,
             "node": {"host": HOST, "port": 0},
             "http": {"port": 0},
-            "listener": {"data_path": chosen},
+            "listener": {"data_path": chosen, "slots": 8},
             "limits": {"min_free_bytes": 0, "drain_s": 1},
             "completeness": {"after_release_s": 0.5, "quiet_s": 60, "hard_age_s": 600},
         }

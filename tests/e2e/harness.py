@@ -329,6 +329,7 @@ def nothing_in_between(data: Path) -> list[str]:
         if p.is_file()
         and (
             p.suffix == ".part"
+            or (p.suffix == ".slot" and p.read_bytes()[:1] != b"\0")
             or (p.suffix == ".dcm" and p.relative_to(data).parts[0] in {"arrivals", "unfiled"})
             or ".v2." in p.name
         )

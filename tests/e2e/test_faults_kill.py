@@ -19,7 +19,6 @@ import pytest
 from builders import mr_study, write
 from dicom_peers import Orthanc, orthanc
 from harness import Node, Sender, alive, assert_each_once, node, prepared, settled
-from listener_house import DATA_PATHS
 from peers import answers, until
 from pydicom import Dataset
 
@@ -127,6 +126,13 @@ LISTENER = [
     ("fsync", r"/studies/[0-9.]+$", 1),  # filing: all have their place, nothing is durable or entered
     ("unlink", r"/arrivals/.*\.dcm$", 2),  # filing: entered in the ledger, the arrivals still there
 ]
+LISTENER_PREPARED = [
+    ("fdatasync", r"/arrivals/.*\.slot$", 3),  # written and sealed, not durable
+    ("fsync", r"/arrivals/.*\.slot$", 20),  # filing: cut to its length, which is not durable; or a slot is being made
+    ("link", r"/studies/", 3),
+    ("fsync", r"/studies/[0-9.]+$", 1),
+    ("unlink", r"/arrivals/.*\.slot$", 2),
+]
 WORKER = [
     ("grade", "fdatasync", r"/outbox/", 1),  # a result is written, not durable
     ("grade", "link", r"/outbox/", 2),  # the first result has its name, the second not
@@ -141,15 +147,18 @@ def _killer(call: str, pattern: str, when: int) -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("data_path", DATA_PATHS)
+@pytest.mark.parametrize(
+    ("data_path", "sync", "points"),
+    [("stock", "portable", LISTENER), ("replaced", "portable", LISTENER), ("replaced", "prepared", LISTENER_PREPARED)],
+)
 def test_a_listener_killed_between_any_two_steps_of_landing_and_filing_loses_nothing(
-    tmp_path: Path, data_path: str
+    tmp_path: Path, data_path: str, sync: str, points: list[tuple[str, str, int]]
 ) -> None:
     data, folder = tmp_path / "data", tmp_path / "out"
-    studies = [mr_study(f"listener {n}") for n in range(len(LISTENER))]
+    studies = [mr_study(f"listener {n}") for n in range(len(points))]
     sender = Sender(0)
-    for point, study in zip(LISTENER, studies, strict=True):
-        env = {"CAUDA_LISTENER__DATA_PATH": data_path}
+    env = {"CAUDA_LISTENER__DATA_PATH": data_path, "CAUDA_LISTENER__SYNC": sync, "CAUDA_LISTENER__SLOTS": "16"}
+    for point, study in zip(points, studies, strict=True):
         with node(data, command=("listen",), launch=_killer(*point), env=env, start=False) as listener:
             listener.start(wait=False)
             # It may die before anybody calls: what the one before left behind is filed first of all.

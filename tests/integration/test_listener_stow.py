@@ -18,7 +18,7 @@ import pytest
 import requests
 from dicom_peers import echoscu, orthanc
 from dicomweb_client.api import DICOMwebClient
-from listener_house import House, listener, store
+from listener_house import House, landed, listener, store
 from peers import HOST, until
 from pydicom import Dataset, dcmread
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_stored_does_not_take_the_rest_with_it(tmp_path: Path) ->
         assert why(answer, OTHER) == [0xC000, 0xC000]
         assert "not a DICOM Part 10 file" in headers["warning"]
         assert kept(house) == sent([good])
-        assert not [p for p in (house.data / "arrivals").rglob("*") if p.is_file() and p.name != ".lock"]
+        assert not [*landed(house.data), *house.open_parts()]
 
 
 def test_a_study_that_is_not_the_urls_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
+from peers import until
 
 from cauda.core import seal, spool
 from cauda.core.domain import Reason
@@ -143,7 +145,7 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
         "import mmap, sys; from pathlib import Path\n"
         "from cauda.core.part import Part; from cauda.core.slots import Slots\n"
         "folder, sync = Path(sys.argv[1]), sys.argv[2]\n"
-        "stage, slots = mmap.mmap(-1, 1 << 16), Slots(folder)\n"
+        "stage, slots = mmap.mmap(-1, 1 << 16), Slots(folder, 64)\n"
         "if sync == 'prepared': slots.start()\n"
         "for n in range(100_000):\n"
         "    part = Part(folder, f'{n:06}', stage, sync=sync, slot=slots.take())\n"
@@ -178,7 +180,7 @@ def _behind_the_preamble(content: bytes) -> tuple[int, bytes]:
 @pytest.fixture
 def slots(tmp_path: Path) -> Iterator[Slots]:
     """Of a landing folder."""
-    made = Slots(tmp_path)
+    made = Slots(tmp_path, 48)
     made.start()
     yield made
     made.close()
@@ -191,7 +193,7 @@ def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(tmp_p
         assert slot is not None
         one = Part(tmp_path, name, mmap.mmap(-1, STAGE), slot=slot)
         one.write([content])
-        assert one.land() == slot.path
+        assert one.land() == slot
     assert [path.name for path in spool.waiting(tmp_path)] == ["a.dcm", "b.dcm"]
     assert all(_behind_the_preamble(path.read_bytes()) == _behind_the_preamble(content)
                for path in spool.waiting(tmp_path))  # fmt: skip
@@ -207,7 +209,7 @@ def test_what_cannot_be_sealed_lands_in_a_slot_in_the_portable_way(tmp_path: Pat
 
 
 def test_slots_that_nobody_took_are_gone_at_the_end_and_a_dropped_one_too(tmp_path: Path) -> None:
-    slots = Slots(tmp_path)
+    slots = Slots(tmp_path, 32)
     slots.start()
     one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slots.take())
     one.write([b"x" * BLOCK])
@@ -217,19 +219,41 @@ def test_slots_that_nobody_took_are_gone_at_the_end_and_a_dropped_one_too(tmp_pa
 
 
 def test_without_a_slot_there_are_more_soon(tmp_path: Path, slots: Slots) -> None:
-    taken = []
-    while len(taken) < 500:
+    taken = set()
+    while len(taken) < 100:
         if (slot := slots.take()) is not None:
-            taken.append(slot)
-    assert len({slot.path for slot in taken}) == len({slot.fd for slot in taken}) == 500
-    for slot in taken:
-        os.close(slot.fd)
+            taken.add(slot)
+        else:
+            until(lambda: slots.ready() > 0, what="more of them in a pause")
+    assert all(slot.stat().st_size == 1 << 20 and slot.read_bytes() == bytes(1 << 20) for slot in taken)
 
 
-def test_a_file_system_that_has_no_such_way_has_no_slots_and_nothing_is_left(tmp_path: Path) -> None:
-    mounted("ramfs", "size=1m", tmp_path)
+def test_none_is_made_while_they_are_taken_without_a_pause(tmp_path: Path) -> None:
+    """It would cost the disk as much as the images."""
+    now, asked, made = 0.0, 0, []
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        return now
+
+    slots = Slots(tmp_path, 48, made.append, clock)
+    now = 1.0
+    slots.start()
+    until(lambda: slots.ready() == 48, what="all of them ready")
+    assert len(list(iter(slots.take, None))) == 48
+    batches, before = len(made), asked
+    until(lambda: asked > before + 3, what="its thread looks whether there is a pause")
+    assert len(made) == batches
+    now = 2.0
+    until(lambda: slots.ready() == 48, what="more of them in a pause")
+    slots.close()
+
+
+def test_a_disk_without_room_has_no_slots_and_nothing_is_left(tmp_path: Path) -> None:
+    mounted("tmpfs", "size=3m", tmp_path)
     try:
-        slots = Slots(tmp_path)
+        slots = Slots(tmp_path, 16)
         slots.start()
         assert slots.take() is None
         slots.close()
@@ -238,16 +262,38 @@ def test_a_file_system_that_has_no_such_way_has_no_slots_and_nothing_is_left(tmp
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
+def test_the_free_space_floor_holds_for_slots(tmp_path: Path) -> None:
+    box = spool.Spool(tmp_path, min_free_bytes=1 << 60)
+    slots = Slots(tmp_path, 16, box.check_room)
+    slots.start()
+    assert slots.take() is None
+    slots.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_seal_holds_for_the_whole_file_alone(tmp_path: Path) -> None:
     """Whatever block, or end, a crash has not kept."""
     draw = random.Random(3)
     content = bytearray(draw.randbytes(5 * BLOCK + 17))
-    seal.put(memoryview(content), "a")
+    seal.put(memoryview(content), "a", xxhash.xxh3_64_intdigest(content[128:]))
     file = tmp_path / "file"
-    file.write_bytes(content)
+    file.write_bytes(content + bytes(BLOCK))
+    assert seal.name_in(file) == "a", "a slot is longer than what lies in it"
+    seal.cut(file)
+    assert file.read_bytes() == content
     assert seal.name_in(file) == "a"
     lost = [content[:end] for end in (0, 1, 127, 128, BLOCK, len(content) - 1)]
     lost += [content[:at] + bytes(512) + content[at + 512 :] for at in range(0, 5 * BLOCK, 512)]
-    for left in [*lost, content + b"\0", bytes(len(content))]:
+    for left in [*lost, bytes(len(content))]:
         file.write_bytes(left)
         assert seal.name_in(file) is None
+        file.write_bytes(left.ljust(1 << 20, b"\0"))
+        assert seal.name_in(file) is None
+
+
+def test_what_bears_no_seal_is_not_cut(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for content in (b"", b"short", bytes(500), b"\1" * 500):
+        file.write_bytes(content)
+        seal.cut(file)
+        assert file.read_bytes() == content

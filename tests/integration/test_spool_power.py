@@ -36,7 +36,7 @@ def after_the_cut(device: Path) -> Iterator[Path]:
 
 def landed(folder: Path, sync: Sync, stage: mmap.mmap | None) -> Path:
     """A file, as the door lands one."""
-    slots = Slots(folder)
+    slots = Slots(folder, 16)
     if sync == "prepared":
         slots.start()
     part = Part(folder, "a", stage, sync=sync, slot=slots.take() if stage is not None else None)
