@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
+.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -74,6 +74,9 @@ bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes
 
 bench-phantom: install  ## how fast phantoms are drawn (two minutes)
 	nice $(BIN)/python tests/bench/phantom.py
+
+bench-heat: install  ## what the heat map page costs a study (a minute)
+	nice $(BIN)/python tests/bench/heat_map.py
 
 models: install  ## train the starter bundle (resumable)
 	$(BIN)/python -m cauda.models.make

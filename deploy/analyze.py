@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,14 @@ from cauda.core.schema import ResultKind, RevisionKind
 from cauda.core.settings import Settings
 from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
+from cauda.pipeline.occlusion import HeatMap, heat_maps
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
 from cauda.worker.results import Origin, make, ordered_as_lumbar, result_context
 
-REPORT, SR, SC, PNG = "report.json", "sr.dcm", "sc.dcm", "sc.png"
-EXPERIMENTAL = "experimental.json"
+REPORT, EXPERIMENTAL = "report.json", "experimental.json"
+_OBJECT = {ResultKind.SR: "sr.dcm", ResultKind.SC: "sc.dcm", ResultKind.HEAT_MAP: "heat.dcm"}
+_PICTURE = {ResultKind.SC: "sc.png", ResultKind.HEAT_MAP: "heat.png"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,11 @@ def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Call
     return analyse_study(folder.study_uid, images, parts, options)
 
 
+def heat(folder: Folder, analysis: Analysis, parts: Parts | None) -> dict[Level, HeatMap]:
+    """A map for each level that was graded."""
+    return heat_maps(analysis.report, [_image(path) for path in folder.paths], parts) if parts else {}
+
+
 def _image(path: Path) -> SourceImage:
     header = _header(path)
     return SourceImage(header=Dataset() if header is None else header, read=partial(_read, path))
@@ -113,24 +120,35 @@ def _read(path: Path) -> Dataset:
         raise Unavailable(Reason.FILE_MISSING, f"{path} cannot be read ({error.strerror})") from error
 
 
-def write(out: Path, folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint) -> list[Path]:
+def write(
+    out: Path,
+    folder: Folder,
+    analysis: Analysis,
+    settings: Settings,
+    fingerprint: Fingerprint,
+    maps: Mapping[Level, HeatMap],
+) -> list[Path]:
     """Put report.json and the objects into ``out``; returns the files. What an earlier run left there is removed."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (REPORT, SR, SC, PNG, EXPERIMENTAL):
+    for name in (REPORT, EXPERIMENTAL, *_OBJECT.values(), *_PICTURE.values()):
         (out / name).unlink(missing_ok=True)
     files = [out / REPORT]
     files[0].write_text(json.dumps(report_json.to_json(analysis.report, 1), indent=2) + "\n")
-    for kind, content in _objects(folder, analysis, settings, fingerprint):
-        path = out / {ResultKind.SR: SR, ResultKind.SC: SC}[kind]
+    for kind, content in _objects(folder, analysis, settings, fingerprint, maps):
+        path = out / _OBJECT[kind]
         path.write_bytes(content)
         files.append(path)
-        if kind is ResultKind.SC:
-            files.append(picture(path, out / PNG))
+        if kind in _PICTURE:
+            files.append(picture(path, out / _PICTURE[kind]))
     return files
 
 
 def _objects(
-    folder: Folder, analysis: Analysis, settings: Settings, fingerprint: Fingerprint
+    folder: Folder,
+    analysis: Analysis,
+    settings: Settings,
+    fingerprint: Fingerprint,
+    maps: Mapping[Level, HeatMap],
 ) -> list[tuple[ResultKind, bytes]]:
     if analysis.report.status is Status.HELD:
         return []
@@ -151,6 +169,7 @@ def _objects(
         tracking_uids={level: uids.derived("tracking", salt, level) for level in Level},
         identity_checked=False,
         page_modality=settings.grading.page_modality,
+        heat_map=bool(maps),
     )
     context, _ = result_context(claim, analysis.report, sources, origin)
     own = {
@@ -159,11 +178,14 @@ def _objects(
             sop_instance_uid=uids.derived("instance", salt, kind),
             series_instance_uid=uids.derived("series", salt, kind),
         )
-        for kind, ids in ((ResultKind.SR, context.sr), (ResultKind.SC, context.sc))
-    }
-    context = replace(context, sr=own[ResultKind.SR], sc=own[ResultKind.SC])
+        for kind, ids in (
+            (ResultKind.SR, context.sr), (ResultKind.SC, context.sc), (ResultKind.HEAT_MAP, context.heat_map),
+        ) if ids is not None
+    }  # fmt: skip
+    heat_map = own.get(ResultKind.HEAT_MAP)
+    context = replace(context, sr=own[ResultKind.SR], sc=own[ResultKind.SC], heat_map=heat_map)
     notice = settings.grading.not_analysed_page and ordered_as_lumbar(named)
-    made = make(analysis.report, analysis.pictures, sources, context, notice=notice)
+    made = make(analysis.report, analysis.pictures, sources, context, notice=notice, maps=maps)
     return [(one.kind, one.encoded()) for one in made]
 
 

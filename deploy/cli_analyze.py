@@ -23,6 +23,10 @@ def analyze(
     experimental: Annotated[
         bool, typer.Option("--experimental", help="Also write experimental.json: levels by K-means, never delivered.")
     ] = False,
+    heat_map: Annotated[
+        bool,
+        typer.Option("--heat-map", help="Also write heat.dcm and heat.png: on what places the grades hang. Slow."),
+    ] = False,
     as_json: output.AsJson = False,
 ) -> None:
     """Grade the study in a folder, without a daemon.
@@ -43,7 +47,9 @@ def analyze(
         raise typer.Exit(output.FAILED) from None
     parts = work.parts_of(settings.grading.bundle, fingerprint.bundle_digest)
     analysis = work.analyse(found, parts, settings, time.perf_counter)
-    files = work.write(out, found, analysis, settings, fingerprint)
+    wanted = heat_map or settings.grading.heat_map_page
+    maps = work.heat(found, analysis, parts) if wanted else {}
+    files = work.write(out, found, analysis, settings, fingerprint, maps)
     if experimental:
         files.append(work.experiments(out, found, analysis))
     report = report_json.to_json(analysis.report, 1)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
 import jinja2
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -37,6 +37,7 @@ from cauda.listener.sessions import COOKIE, Session, Sessions
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _LISTED = 50
+_PICTURES = (ResultKind.SC, ResultKind.HEAT_MAP)
 _FORM_BYTES = 8192
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -181,12 +182,13 @@ def _found(desk: Desk, uid: str) -> Json:
         found["waits_for"] = completeness.waits_for(desk.ledger, conn, [uid], desk.settings.completeness).get(uid)
         result = schema.result.c
         made = conn.execute(
-            select(result.revision_id, result.sop_uid)
-            .where(result.study_uid == uid, result.kind == ResultKind.SC)
+            select(result.revision_id, result.sop_uid, result.kind)
+            .where(result.study_uid == uid, result.kind.in_(_PICTURES))
             .order_by(result.id)
         ).all()
     for revision in found["revisions"]:
-        revision["pictures"] = [one.sop_uid for one in made if one.revision_id == revision["id"]]
+        for name, kind in (("pictures", ResultKind.SC), ("heat_maps", ResultKind.HEAT_MAP)):
+            revision[name] = [one.sop_uid for one in made if (one.revision_id, one.kind) == (revision["id"], kind)]
     return found
 
 
@@ -200,7 +202,8 @@ async def _picture(desk: Desk, request: Request, session: Session) -> Response:
 
 def _drawn(desk: Desk, uid: str, sop_uid: str) -> bytes:
     result = schema.result.c
-    where = select(result.path).where(result.study_uid == uid, result.sop_uid == sop_uid, result.kind == ResultKind.SC)
+    of_study = and_(result.study_uid == uid, result.kind.in_(_PICTURES))
+    where = select(result.path).where(of_study, result.sop_uid == sop_uid)
     with desk.ledger.read() as conn:
         path = conn.execute(where).scalar_one_or_none()
     if path is None:

@@ -14,10 +14,14 @@ from builders import foreign_result, mr_study, write
 from peers import program
 from PIL import Image
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cauda.models.phantom.protocol import Protocol
+from cauda.models.phantom.study import make_study
 
 
 def analyze(folder: Path, out: Path, *words: str, ok: int = 0) -> dict[str, Any] | None:
-    """Run it without a bundle; returns report.json, if there is one."""
+    """Run it, without a bundle unless one is named; returns report.json, if there is one."""
     command = [
         sys.executable,
         "-P",
@@ -27,8 +31,7 @@ def analyze(folder: Path, out: Path, *words: str, ok: int = 0) -> dict[str, Any]
         str(folder),
         "--out",
         str(out),
-        "--bundle",
-        "none",
+        *(() if "--bundle" in words else ("--bundle", "none")),
     ]
     done = subprocess.run([*command, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert done.returncode == ok, (done.stdout, done.stderr)
@@ -76,6 +79,21 @@ def test_levels_by_kmeans_are_written_only_on_request_and_never_into_a_result(st
     assert report is not None
     assert report["levels_from"] is None
     assert names(tmp_path / "out") == {"report.json", "sr.dcm", "sc.dcm", "sc.png"}
+
+
+@pytest.mark.parametrize("by", ["option", "setting"])
+def test_a_heat_map_of_what_was_graded_is_written_only_on_request(tmp_path: Path, by: str) -> None:
+    """CLINICAL.md 20: off by default."""
+    write(make_study(1, protocol=Protocol(syntax=ExplicitVRLittleEndian)).images, tmp_path / "study")
+    config = tmp_path / "cauda.toml"
+    config.write_text(f"[grading]\nheat_map_page = {'true' if by == 'setting' else 'false'}\n")
+    words = ("--bundle", "starter", "--config", str(config))
+    report = analyze(tmp_path / "study", tmp_path / "out", *words, *(["--heat-map"] if by == "option" else []))
+    assert report is not None
+    assert {"heat.dcm", "heat.png"} <= names(tmp_path / "out")
+    page = dcmread(tmp_path / "out" / "heat.dcm")
+    graded = {one["axial"]["sop_instance_uid"] for one in report["findings"] if one["grade"]}
+    assert {one.ReferencedSOPInstanceUID for one in page.SourceImageSequence} == graded
 
 
 def test_a_second_run_makes_new_objects(study: Path, tmp_path: Path) -> None:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import builders
 import builders_results as given
+import httpx
 import numpy as np
 import pytest
 from analytic_spine import CoreEmbedder, Spine, parts, study
+from listener_house import listener
+from peers import HOST
 from PIL import Image
 from pydicom import Dataset, dcmread
 from worker_house import House, house
 
 from cauda.core.domain import F32, Level, Reason
+from cauda.core.revisions import Fingerprint
 from cauda.core.schema import RevisionKind
+from cauda.core.settings import Settings
+from cauda.deploy import analyze
 from cauda.pipeline.analyse import analyse_study
 from cauda.pipeline.occlusion import HeatMap, effect, heat_maps
 from cauda.pipeline.results.context import ObjectIds
@@ -193,3 +201,49 @@ def test_it_is_off_unless_the_setting_asks_for_it_and_is_rejected_with_what_it_b
     assert len(others) == 2
     rejected = note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     assert {one.SeriesInstanceUID for one in rejected} == {one.SeriesInstanceUID for one in (sr, page, heat)}
+
+
+def test_the_studys_page_shows_it_apart_from_the_grades(tmp_path: Path) -> None:
+    """Folded in, under words that say what it is; and a study without one says nothing of it."""
+    at = house(tmp_path, destinations=[f"folder:{tmp_path}/out"])
+    first = at.complete([image.read() for image in study(SPINE)])
+    (_, _, heat) = graded(at, True)
+    other = at.complete([renamed(image.read()) for image in study(SPINE)])
+    assert len(graded(at, False)) == 2
+    with listener(at.data) as door:
+        url = f"http://{HOST}:{door.ports.http}"
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as browser:
+            page = browser.get(f"/studies/{first}").text
+            (place,) = re.findall(r"<details><summary>Heat map: explains the model, not the patient</summary>\s*"
+                                  r'<a href="([^"]+)">', page)  # fmt: skip
+            assert place.endswith(f"/{heat.SOPInstanceUID}.png")
+            shown = np.asarray(Image.open(BytesIO(browser.get(place).content)))
+            assert np.array_equal(shown, heat.pixel_array)
+            assert "Heat map" not in browser.get(f"/studies/{other}").text
+
+
+def renamed(image: Dataset) -> Dataset:
+    """The same picture in another study."""
+    image.StudyInstanceUID += ".7"
+    image.SeriesInstanceUID += ".7"
+    image.SOPInstanceUID += ".7"
+    return image
+
+
+def test_analyze_writes_it_where_it_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    builders.write([image.read() for image in study(SPINE)], folder)
+    used, settings = parts(), Settings(data=tmp_path)
+    fingerprint = Fingerprint(bundle_digest="0", config_digest="c0", code_version="0")
+    found = analyze.folder_of(folder)
+    analysis = analyze.analyse(found, used, settings, lambda: 0.0)
+    maps = analyze.heat(found, analysis, used)
+    files = analyze.write(tmp_path / "out", found, analysis, settings, fingerprint, maps)
+    assert [one.name for one in files][-2:] == ["heat.dcm", "heat.png"]
+    page = dcmread(files[-2])
+    assert page.SeriesDescription.endswith("heat map")
+    assert np.array_equal(np.asarray(Image.open(files[-1])), page.pixel_array)
+    others = [dcmread(tmp_path / "out" / name) for name in ("sr.dcm", "sc.dcm")]
+    assert len({one.SOPInstanceUID for one in (page, *others)}) == 3
+    analyze.write(tmp_path / "out", found, analysis, settings, fingerprint, {})
+    assert not list((tmp_path / "out").glob("heat.*")), "a run without it leaves none of an earlier one"
