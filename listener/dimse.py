@@ -22,7 +22,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import ThreadedAssociationServer
 
-from cauda.core import log, metrics, uids
+from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
@@ -205,6 +205,15 @@ def _peer(event: Any) -> tuple[str, str, str]:
 
 
 def _requested(event: Any, door: Door) -> None:
+    """Whether a caller is let in; not if our side fails over it, as pynetdicom would."""
+    try:
+        _judge(event, door)
+    except Exception as error:  # noqa: BLE001  the DIMSE border
+        log.get("dimse").error("association_failed", stack=stack.of(error))
+        _refuse(event, door, None, (_REJECT_TRANSIENT, 0x02, 0x01))
+
+
+def _judge(event: Any, door: Door) -> None:
     """Everything that can be wrong with a caller, in one place: who is turned away is told once, with one reason."""
     calling, called, address = _peer(event)
     limits = door.settings.limits

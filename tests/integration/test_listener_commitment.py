@@ -28,7 +28,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from raw_peer import RawPeer, c_echo_rq, c_store_rq, connected, n_action_rq, n_event_report_rsp
 from sqlalchemy import update
 
-from cauda.core import schema
+from cauda.core import commitment_requests, commitments, schema
 from cauda.core.schema import CommitmentState, DeliveryState
 
 pytestmark = pytest.mark.peers
@@ -347,6 +347,25 @@ def report(opened: Any, transaction: str, good: Sequence[str], bad: Sequence[str
         one.FailureReason = 0x0112
     status, _ = opened.send_n_event_report(said, 2 if bad else 1, PUSH_MODEL, INSTANCE)
     return int(status.Status)
+
+
+@pytest.mark.usefixtures("data_path")
+def test_a_bug_over_a_question_or_a_report_is_a_status_and_the_association_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("Doe^Jane")
+
+    nobody = on(f"dimse://PACS@{HOST}:{free_port()}")
+    with listener(tmp_path / "data", **nobody) as house:
+        monkeypatch.setattr(commitment_requests, "ask", broken)
+        monkeypatch.setattr(commitments, "answered", broken)
+        with modality(house.ports.dimse, Told()) as opened:
+            assert ask(opened, "2.25.9", [(builders.MR_IMAGE, NOWHERE)]) == 0x0110
+            assert opened.send_c_echo().Status == 0x0000
+        with archive(house.ports.dimse) as opened:
+            assert report(opened, "2.25.9", ["2.25.1"]) == 0x0110
+            assert opened.send_c_echo().Status == 0x0000
 
 
 @pytest.mark.usefixtures("data_path")

@@ -12,15 +12,18 @@ from typing import Any
 import builders
 import pytest
 from dicom_peers import echoscu, storescu
+from impatient_door import CONTEXTS, MR, image
 from listener_house import House, association, listener, store, with_meta
 from peers import HOST, until
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
+from raw_peer import connected
 
 from cauda.core import part, schema, spool
 from cauda.core.domain import Reason
 from cauda.core.schema import RevisionKind, StudyState
+from cauda.listener import guests, head, landing
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
 
@@ -144,17 +147,39 @@ def test_no_room_is_a700_with_the_cause_and_nothing_is_kept(tmp_path: Path) -> N
         assert not list(house.data.glob("arrivals/*/*.dcm"))
 
 
-def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> Path:
-        raise ZeroDivisionError("Doe^Jane")
+def broken(*_: object, **__: object) -> Any:
+    raise ZeroDivisionError("Doe^Jane")
 
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(landing, "file_meta"), (part.Part, "write"), (head, "parse"), (part.Part, "land")]
+)
+def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """At each step of a C-STORE: the association goes on, and nothing of the object is kept or said."""
+    with listener(tmp_path / "data") as house, connected(house.ports.dimse) as peer:
+        assert peer.associate(CONTEXTS)
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, broken)
+            answer = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
+        assert answer is not None
+        assert answer.status == 0x0110
+        assert "Doe" not in answer.comment
+        assert not house.open_parts()
+        again = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
+        assert again is not None
+        assert again.status == 0x0000
+
+
+def test_a_bug_over_a_caller_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pynetdicom would go on as if nobody minded."""
     with listener(tmp_path / "data") as house:
         with monkeypatch.context() as patch:
-            patch.setattr(part.Part, "land", broken)
-            answer = raw_store(house.ports.dimse, image_bytes())
-        assert answer.Status == 0x0110
-        assert "Doe" not in answer.ErrorComment
-        assert raw_store(house.ports.dimse, image_bytes()).Status == 0x0000
+            patch.setattr(guests.Guests, "verdict", broken)
+            with association(house.ports.dimse, [("1.2.840.10008.1.1", "1.2.840.10008.1.2")]) as opened:
+                assert opened.is_rejected
+        assert echoscu(house.ports.dimse)
 
 
 def test_a_release_is_a_release_however_quickly_the_peer_hangs_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import select
 import socket
 import struct
 import threading
@@ -15,10 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
+from certificates import authority
 from impatient_door import CONTEXTS, EXPLICIT, MIB, MR, descriptors, door, honest, image, resident_bytes
+from listener_house import listener
 from logged import logged
-from peers import until
+from peers import HOST, until
 from raw_peer import (
     ABORT,
     P_DATA,
@@ -34,10 +38,11 @@ from raw_peer import (
 )  # fmt: skip
 
 from cauda.core import schema
-from cauda.listener import dimse
+from cauda.listener import dimse, stock, tls
 from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
+_TCP_REPAIR = 19  # Linux; Python has no name for it
 
 
 def drip(peer: RawPeer, content: bytes) -> bool:
@@ -82,6 +87,13 @@ LORIS: dict[str, Callable[[RawPeer], bool]] = {
     "silent in an association": lambda peer: (_associated(peer), silent(peer))[1],
     "stops within the header of a PDU": lambda peer: (_associated(peer), peer.send(b"\x04\x00\x00"), silent(peer))[2],
     "drips a PDU": lambda peer: (_associated(peer), drip(peer, fragment(1, bytes(16000), command=True, last=False)))[1],
+    "stops within a command set": lambda peer: (
+        _associated(peer), peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5")[:40], command=True, last=False)),
+        silent(peer)
+    )[2],
+    "drips small PDUs of a command set": lambda peer: (
+        _associated(peer), drip(peer, fragment(1, b"a", command=True, last=False))
+    )[1],
     "stops within a PDU": lambda peer: (
         _in_a_message(peer), peer.send(fragment(1, bytes(9000), command=False, last=False)[:5000]), silent(peer)
     )[2],
@@ -89,6 +101,9 @@ LORIS: dict[str, Callable[[RawPeer], bool]] = {
     "drips small PDUs of a message": lambda peer: (
         _in_a_message(peer), drip(peer, fragment(1, b"a", command=False, last=False))
     )[1],
+    "stays after its release": lambda peer: (_associated(peer), peer.release(), silent(peer))[2],
+    "stays after its abort": lambda peer: (_associated(peer), peer.send(pdu(ABORT, bytes(4))), silent(peer))[2],
+    "drips after its release": lambda peer: (_associated(peer), peer.release(), drip(peer, bytes(1)))[2],
 }  # fmt: skip
 
 
@@ -106,6 +121,54 @@ def test_who_is_slow_is_ended_at_every_stage_and_holds_up_nobody(tmp_path: Path,
                 one.join(90)
             assert ended == [True, True]
         until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+HALF_OPEN: dict[str, Callable[[RawPeer], None]] = {
+    "before the association": lambda _: None,
+    "in the association request": lambda peer: peer.send(associate_rq(CONTEXTS)[:50]),
+    "between messages": _associated,
+    "in a message": _in_a_message,
+}
+
+
+@pytest.mark.parametrize("stage", HALF_OPEN)
+def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) -> None:
+    """No FIN and no RST, as when a cable is pulled: a half-open connection (RFC 9293 3.5.1)."""
+    with door(tmp_path) as house:
+        threads = threading.active_count()
+        with connected(house.ports.dimse) as peer:
+            HALF_OPEN[stage](peer)
+            try:
+                peer.sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)  # closed now, the kernel says nothing
+            except PermissionError:
+                needs.absent("TCP_REPAIR needs CAP_NET_ADMIN")
+        honest(house, "1.2.3.4.6")
+        until(lambda: threading.active_count() <= threads, what="no thread left")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_burst_of_callers_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
+    """While the door is busy with one of them, the kernel holds the others; those it does not call again later."""
+    pair = authority(tmp_path / "ca", "hospital")
+    busy, go_on = threading.Event(), threading.Event()
+    kind = tls.TlsServer if secure else stock.PlainServer
+
+    def slow(*_: object) -> bool:
+        busy.set()
+        return go_on.wait(30)
+
+    monkeypatch.setattr(kind, "verify_request", slow)
+    given = {"certificate": pair.certificate, "key": pair.key, "port": 0}
+    with listener(tmp_path / "data", tls=given) as house, ExitStack() as held:
+        held.callback(go_on.set)
+        port = house.ports.tls if secure else house.ports.dimse
+        held.enter_context(connected(port))
+        assert busy.wait(30)
+        callers = [held.enter_context(socket.socket()) for _ in range(100)]
+        for one in callers:
+            one.setblocking(False)
+            one.connect_ex((HOST, port))
+        until(lambda: len(select.select([], callers, [], 0)[1]) == len(callers), what="all of them connected")
 
 
 def test_a_load_balancers_probes_cost_nothing_that_stays(tmp_path: Path) -> None:
