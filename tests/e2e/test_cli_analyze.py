@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import foreign_result, mr_study, write
+from command import cauda
 from peers import program
 from PIL import Image
 from pydicom import dcmread
@@ -22,18 +22,7 @@ from cauda.models.phantom.study import make_study
 
 def analyze(folder: Path, out: Path, *words: str, ok: int = 0) -> dict[str, Any] | None:
     """Run it, without a bundle unless one is named; returns report.json, if there is one."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "cauda.deploy",
-        "analyze",
-        str(folder),
-        "--out",
-        str(out),
-        *(() if "--bundle" in words else ("--bundle", "none")),
-    ]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = cauda("analyze", folder, "--out", out, "--bundle", "none", *words)
     assert done.returncode == ok, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     report = out / "report.json"

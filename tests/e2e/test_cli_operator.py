@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import command
 import pytest
 from sqlalchemy import insert, update
 
@@ -59,8 +59,7 @@ def image(study_uid: str) -> intake.Filed:
 
 
 def cauda(*words: str | Path, ok: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-P", "-m", "cauda.deploy", *words], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+    done = command.cauda(*words)
     assert done.returncode == ok, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done
