@@ -42,7 +42,7 @@ def example() -> None:
 
 @app.command()
 def user(name: Annotated[str, typer.Argument(help="Who may log in to the pages.")]) -> None:
-    """Make the entry for `users` under [http]: a name and the hash of a password that is asked for."""
+    """Make an entry for http.users: a name and the hash of a password that is asked for."""
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     try:
         kept = passwords.hashed(password)

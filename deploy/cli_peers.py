@@ -85,10 +85,10 @@ def allow(
     caller: Caller,
     *,
     max_associations: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Of one address at once.", show_default="as [limits]")
+        int | None, typer.Option(min=1, metavar="N", help="Of one address at once.", show_default="as limits")
     ] = None,
     max_object_bytes: Annotated[
-        int | None, typer.Option(min=1024, metavar="N", help="Can only be less than in [limits], as the next.")
+        int | None, typer.Option(min=1024, metavar="N", help="Can only be less than limits.max_object_bytes.")
     ] = None,
     max_pdu_bytes: Annotated[int | None, typer.Option(min=4096, metavar="N", help="Announced to the caller.")] = None,
 ) -> None:

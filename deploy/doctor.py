@@ -20,7 +20,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 from sqlalchemy.engine import make_url
 
 from cauda.core import doorbell, ledger, uids
-from cauda.core.errors import CaudaError
+from cauda.core.errors import CaudaError, Unavailable
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
 from cauda.deploy import bootstrap
@@ -89,7 +89,10 @@ def data_folder(folder: Path) -> str:
 def room(settings: Settings) -> str:
     """Free space against the floor below which nothing is accepted."""
     folder = next(one for one in (settings.data.resolve(), *settings.data.resolve().parents) if one.is_dir())
-    Spool(folder, settings.limits.min_free_bytes).check_room()
+    try:
+        Spool(folder, settings.limits.min_free_bytes).check_room()
+    except Unavailable as error:
+        raise Unavailable(error.reason, f"{error.message}: make room, or lower limits.min_free_bytes") from error
     return f"above the floor of {settings.limits.min_free_bytes >> 20} MiB (limits.min_free_bytes)"
 
 

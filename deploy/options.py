@@ -20,14 +20,15 @@ Config = Annotated[
     Path | None, typer.Option("--config", envvar="CAUDA_CONFIG", help="cauda.toml", rich_help_panel="Common")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Everything a node keeps lies there.", rich_help_panel="Common")
+    Path | None,
+    typer.Option("--data", help="Everything a node keeps lies there; else ./data.", rich_help_panel="Common"),
 ]
 SendTo = Annotated[
     list[str] | None,
     typer.Option(
         "--send-to",
-        help="dimse://AET@HOST:PORT or folder:PATH; options as ?research=1&shadow=1. Repeatable; replaces those of "
-        "the configuration.",
+        help="dimse://AET@HOST:PORT, stow+https://HOST/PATH (stow+http, too) or folder:PATH; options as "
+        "?research=1&shadow=1. Repeatable; replaces those of the configuration.",
         rich_help_panel="Common",
     ),
 ]

@@ -47,7 +47,9 @@ def test_a_file_in_the_place_of_the_data_folder_is_named(tmp_path: Path) -> None
 
 
 def test_no_room_is_named(tmp_path: Path) -> None:
-    assert "no room" in failed(settings(tmp_path, limits={"min_free_bytes": 1 << 60}))["room"]
+    said = failed(settings(tmp_path, limits={"min_free_bytes": 1 << 60}))["room"]
+    assert "no room" in said
+    assert "lower limits.min_free_bytes" in said
 
 
 def test_a_database_is_reached_or_named(tmp_path: Path, postgres_server: Postgres) -> None:

@@ -37,6 +37,18 @@ def test_a_command_parses(line: str) -> None:
         context = command.make_context(name, list(words), parent=context)
 
 
+def helps(command: Any) -> list[str]:
+    """Every text of a command and those below it."""
+    below = [text for one in getattr(command, "commands", {}).values() for text in helps(one)]
+    return [command.help or "", *(getattr(one, "help", None) or "" for one in command.params), *below]
+
+
+def test_no_help_holds_what_is_taken_for_markup_and_left_out() -> None:
+    texts = helps(get_command(app))
+    assert len(texts) > 100
+    assert not [text for text in texts if re.search(r"\[[a-z#/@]", text)]
+
+
 @pytest.mark.parametrize("line", [line for line in typed() if line.startswith("make ")])
 def test_a_target_exists(line: str) -> None:
     assert re.search(rf"(?m)^{line.split()[1]}:", MAKEFILE)
