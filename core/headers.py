@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -55,6 +58,19 @@ _DEMOGRAPHICS = (
     "StudyDescription", "ReferringPhysicianName", "SpecificCharacterSet",
 )  # fmt: skip
 
+# Everything that is asked of a header here; the rest of it is passed over.
+_ASKED = [
+    tag_for_keyword(keyword) or 0
+    for keyword in (
+        *_DEMOGRAPHICS, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "ImageType",
+        "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence", "EchoPulseSequence", "EchoTime",
+        "RepetitionTime", "ImageOrientationPatient", "SharedFunctionalGroupsSequence",
+        "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence",
+    )
+]  # fmt: skip
+_APART = {tag_for_keyword("SOPInstanceUID"), tag_for_keyword("SpecificCharacterSet")}
+_KEPT_BYTES = 4096  # of a header whose meaning is kept for the next image
+
 
 class Role(StrEnum):
     """What an instance may be used for, by its header."""
@@ -89,12 +105,38 @@ class Header:
 def read(source: Path | BinaryIO) -> tuple[Header, FileMetaDataset]:
     """Header and File Meta Information of a Part 10 file; Rejected when no study can be read from it."""
     try:
-        dataset = dcmread(source, stop_before_pixels=True)
-        return of(dataset), dataset.file_meta
+        dataset = dcmread(source, stop_before_pixels=True, specific_tags=_ASKED)
+        return _read(dataset), dataset.file_meta
     except InvalidDicomError as error:
         raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file") from error
     except _MALFORMED as error:  # their text may hold values
         raise Rejected(Reason.NOT_DICOM, f"header cannot be read ({type(error).__name__})") from None
+
+
+def _read(dataset: Dataset) -> Header:
+    """`of`, where an image before may have said the same: those of a series differ in their SOP Instance UID."""
+    asked = [one for one in dataset.values() if one.tag not in _APART]
+    raw = tuple(one._replace(value_tell=0) for one in asked if isinstance(one, RawDataElement))
+    if len(raw) < len(asked) or sum(len(one.value or b"") for one in raw) > _KEPT_BYTES:
+        return of(dataset)
+    charset, encoding = dataset.get("SpecificCharacterSet"), dataset.read_encoding or ()
+    header = _of_raw(raw, charset if charset is None or isinstance(charset, str) else tuple(charset),
+                     (encoding,) if isinstance(encoding, str) else tuple(encoding))  # fmt: skip
+    return replace(header, sop_uid=_uid(dataset, "SOPInstanceUID"))
+
+
+@lru_cache(maxsize=256)
+def _of_raw(
+    told: tuple[RawDataElement, ...], charset: str | tuple[str, ...] | None, encoding: tuple[str, ...]
+) -> Header:  # fmt: skip
+    """`of` elements as they were read, under a SOP Instance UID of no meaning."""
+    dataset = Dataset({one.tag: one for one in told})
+    if told:
+        dataset.set_original_encoding(told[0].is_implicit_VR, told[0].is_little_endian, list(encoding))
+    if charset is not None:
+        dataset.SpecificCharacterSet = charset if isinstance(charset, str) else list(charset)
+    dataset.SOPInstanceUID = "0"
+    return of(dataset)
 
 
 def of(dataset: Dataset) -> Header:

@@ -32,6 +32,10 @@ _VERSIONS = (
     .where(schema.instance.c.study_uid == _STUDY_UID, schema.instance.c.sop_uid == _SOP_UID)
     .order_by(schema.instance.c.version)
 )
+_SEEN = select(schema.instance.c.sop_uid).where(
+    schema.instance.c.sop_uid.in_(bindparam("sop_uids", expanding=True))
+)  # fmt: skip
+_INSERT = insert(schema.instance)
 _STUDY = select(schema.study).where(schema.study.c.uid == _STUDY_UID).with_for_update()
 _ELSEWHERE = (
     select(schema.instance.c.study_uid)
@@ -118,8 +122,51 @@ def lose_dead(ledger: Ledger, conn: Connection, dead_listeners: Iterable[str]) -
     )
 
 
+def file_instances(ledger: Ledger, conn: Connection, filed: Sequence[Filed]) -> list[Outcome]:
+    """Enter filed instances in their order and move their studies; returns what each was.
+
+    Those that nobody has seen are entered together, study by study: a burst of images is many of these.
+    """
+    seen = set(conn.execute(_SEEN, {"sop_uids": [one.header.sop_uid for one in filed]}).scalars()) if filed else set()
+    outcomes, new = [], []
+    for one in filed:
+        if one.header.sop_uid not in seen:
+            seen.add(one.header.sop_uid)
+            new.append(one)
+            outcomes.append(Outcome.NEW)
+        else:
+            _enter_new(ledger, conn, new)
+            new = []
+            outcomes.append(_enter_seen(ledger, conn, one))
+    _enter_new(ledger, conn, new)
+    return outcomes
+
+
 def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     """Enter one filed instance and move its study; returns what it was."""
+    (outcome,) = file_instances(ledger, conn, [filed])
+    return outcome
+
+
+def _enter_new(ledger: Ledger, conn: Connection, filed: Sequence[Filed]) -> None:
+    """Enter instances whose SOP UIDs differ and are new to the ledger."""
+    studies: dict[str, list[Filed]] = {}
+    for one in filed:
+        studies.setdefault(one.header.study_uid, []).append(one)
+    for arrived in studies.values():
+        study = _study(ledger, conn, arrived[0])
+        at = ledger.time(conn)
+        conn.execute(_INSERT, [_row(one, at, current=True) for one in arrived])
+        _date(conn, study, arrived)
+        usable = [one.header for one in arrived if one.header.role.is_input and not one.header.ours]
+        if usable:
+            _move_study(ledger, conn, study, Outcome.NEW)
+        for identity in {header.identity for header in usable}:
+            _check_identity(ledger, conn, study, identity)
+
+
+def _enter_seen(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
+    """Enter an instance whose SOP UID is known, in this study or another."""
     header = filed.header
     kept = versions(conn, header.study_uid, header.sop_uid)
     if any(row.dataset_sha256 == filed.dataset_sha256 for row in kept):
@@ -134,33 +181,35 @@ def file_instance(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     stands = outcome is not Outcome.PIXELS_CHANGED  # the picture that was graded stays the current one
     if current is not None and stands:
         conn.execute(update(schema.instance).where(schema.instance.c.id == current.id).values(current=False))
-    conn.execute(
-        insert(schema.instance).values(
-            study_uid=header.study_uid,
-            series_uid=header.series_uid,
-            sop_uid=header.sop_uid,
-            sop_class_uid=header.sop_class_uid,
-            version=filed.version,
-            current=stands,
-            path=filed.path,
-            sha256=filed.sha256,
-            dataset_sha256=filed.dataset_sha256,
-            bytes=filed.bytes,
-            role=header.role,
-            ours=header.ours,
-            identity=header.identity,
-            demographics=header.demographics,
-            association_id=filed.association_id,
-            filed_at=ledger.now(),
-        )
-    )
-    if header.role is not Role.INERT and not header.ours:
-        _date(conn, study, header)
+    conn.execute(_INSERT, [_row(filed, ledger.time(conn), current=stands)])
+    _date(conn, study, [filed])
     if header.role.is_input and not header.ours:
         _move_study(ledger, conn, study, outcome)
         if stands:
-            _check_identity(ledger, conn, study, header)
+            _check_identity(ledger, conn, study, header.identity)
     return outcome
+
+
+def _row(filed: Filed, at: float, *, current: bool) -> dict[str, Any]:
+    header = filed.header
+    return {
+        "study_uid": header.study_uid,
+        "series_uid": header.series_uid,
+        "sop_uid": header.sop_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "version": filed.version,
+        "current": current,
+        "path": filed.path,
+        "sha256": filed.sha256,
+        "dataset_sha256": filed.dataset_sha256,
+        "bytes": filed.bytes,
+        "role": header.role,
+        "ours": header.ours,
+        "identity": header.identity,
+        "demographics": header.demographics,
+        "association_id": filed.association_id,
+        "filed_at": at,
+    }
 
 
 def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
@@ -182,11 +231,12 @@ def _study(ledger: Ledger, conn: Connection, filed: Filed) -> Row[Any]:
     return row
 
 
-def _date(conn: Connection, study: Row[Any], header: Header) -> None:
+def _date(conn: Connection, study: Row[Any], arrived: Iterable[Filed]) -> None:
     """The latest date of its images is the study's: one image with an old date keeps nothing from being graded."""
-    if header.study_date and header.study_date > (study.study_date or ""):
-        table = schema.study
-        conn.execute(update(table).where(table.c.uid == study.uid).values(study_date=header.study_date))
+    images = [one.header for one in arrived if one.header.role is not Role.INERT and not one.header.ours]
+    latest = max((header.study_date or "" for header in images), default="")
+    if latest > (study.study_date or ""):
+        conn.execute(update(schema.study).where(schema.study.c.uid == study.uid).values(study_date=latest))
 
 
 def _difference(filed: Filed, current: Row[Any]) -> Outcome:
@@ -230,13 +280,12 @@ def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outc
         hold(ledger, conn, study.uid, Reason.PIXELS_CHANGED, "an image came again with other pixels")
 
 
-def _check_identity(ledger: Ledger, conn: Connection, study: Row[Any], arrived: Header) -> None:
+def _check_identity(ledger: Ledger, conn: Connection, study: Row[Any], identity: str) -> None:
     """Hold while the study's images name more than one patient; let go when all agree with the one that arrived."""
-    asked = {"study_uid": arrived.study_uid, "identity": arrived.identity}
-    if conn.execute(_OTHER_PATIENT, asked).scalar_one():
-        hold(ledger, conn, arrived.study_uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
+    if conn.execute(_OTHER_PATIENT, {"study_uid": study.uid, "identity": identity}).scalar_one():
+        hold(ledger, conn, study.uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
     elif study.hold == Reason.IDENTITY_MIXED:
-        release(ledger, conn, arrived.study_uid, only=Reason.IDENTITY_MIXED)
+        release(ledger, conn, study.uid, only=Reason.IDENTITY_MIXED)
 
 
 def hold(ledger: Ledger, conn: Connection, study_uid: str, reason: Reason, text: str) -> bool:

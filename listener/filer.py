@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -223,14 +223,13 @@ def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequenc
         for folder in {store.absolute(one.path).parent for one in placed.filed.values()}:
             fsync_folder(folder)
         with ledger.write() as conn:
-            outcomes = [_enter(ledger, conn, listener, one, placed.filed) for one in placed.batch]
+            outcomes = _enter(ledger, conn, listener, placed)
         for path in placed.filed:
             path.unlink(missing_ok=True)
         for path in placed.unreadable:
             _set_aside(ledger, store, Arrived(path))
         for outcome in outcomes:
-            if outcome is not None:
-                metrics.filed.labels(outcome).inc()
+            metrics.filed.labels(outcome).inc()
         batch = placed.rest
 
 
@@ -258,7 +257,22 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
     return placed
 
 
-def _enter(ledger: Ledger, conn: Connection, listener: str, one: Told, filed: Mapping[Path, Filed]) -> Outcome | None:
+def _enter(ledger: Ledger, conn: Connection, listener: str, placed: _Placed) -> list[Outcome]:
+    """Enter what a batch tells, in order: images that follow one another together."""
+    outcomes: list[Outcome] = []
+    images: list[Filed] = []
+    for one in placed.batch:
+        if isinstance(one, Arrived):
+            if one.path in placed.filed:
+                images.append(placed.filed[one.path])
+        else:
+            outcomes += intake.file_instances(ledger, conn, images)
+            images = []
+            _note(ledger, conn, listener, one)
+    return outcomes + intake.file_instances(ledger, conn, images)
+
+
+def _note(ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended | Refused | Learned) -> None:
     match one:
         case Opened(origin):
             with suppress(IntegrityError), conn.begin_nested():  # a repeated batch
@@ -277,9 +291,6 @@ def _enter(ledger: Ledger, conn: Connection, listener: str, one: Told, filed: Ma
             peers.refused(ledger, conn, one.aet, one.address, one.reason)
         case Learned():
             peers.learned(ledger, conn, one.aet, one.address)
-        case Arrived(path) if path in filed:
-            return intake.file_instance(ledger, conn, filed[path])
-    return None
 
 
 def _placed(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, event, select, update
 
 from cauda.core import claims, deliveries, intake, revisions, schema
 from cauda.core.backoff import Backoff
@@ -163,3 +164,23 @@ class House:
     def events(self, kind: str) -> list[Any]:
         """The events of a kind."""
         return self.rows(schema.event, kind=kind)
+
+
+@contextmanager
+def counted(house: House) -> Iterator[dict[str, int]]:
+    """How many statements are executed, and in how many writing transactions."""
+    counts = {"statements": 0, "writes": 0}
+
+    def executed(*_: Any) -> None:
+        counts["statements"] += 1
+
+    def begun(conn: Connection) -> None:
+        counts["writes"] += bool(conn.get_execution_options().get("cauda_write"))
+
+    event.listen(house.ledger.engine, "before_cursor_execute", executed)
+    event.listen(house.ledger.engine, "begin", begun)
+    try:
+        yield counts
+    finally:
+        event.remove(house.ledger.engine, "before_cursor_execute", executed)
+        event.remove(house.ledger.engine, "begin", begun)

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from ledgers import FINGERPRINT, House
-from sqlalchemy import Connection, event, insert, select
+from ledgers import FINGERPRINT, House, counted
+from sqlalchemy import Connection, insert, select
 
 from cauda.core import intake, processes, schema
 from cauda.core.headers import Role
@@ -46,26 +45,6 @@ def tick(house: House) -> list[str]:
 def waits(house: House, *uids: str) -> dict[str, str]:
     with house.ledger.read() as conn:
         return completeness.waits_for(house.ledger, conn, uids, POLICY)
-
-
-@contextmanager
-def counted(house: House) -> Iterator[dict[str, int]]:
-    """How many statements are executed, and in how many writing transactions."""
-    counts = {"statements": 0, "writes": 0}
-
-    def executed(*_: Any) -> None:
-        counts["statements"] += 1
-
-    def begun(conn: Connection) -> None:
-        counts["writes"] += bool(conn.get_execution_options().get("cauda_write"))
-
-    event.listen(house.ledger.engine, "before_cursor_execute", executed)
-    event.listen(house.ledger.engine, "begin", begun)
-    try:
-        yield counts
-    finally:
-        event.remove(house.ledger.engine, "before_cursor_execute", executed)
-        event.remove(house.ledger.engine, "begin", begun)
 
 
 def test_the_statements_of_a_tick_do_not_grow_with_the_studies_under_way(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from builders import (
 )
 from pydicom import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cauda.core import headers
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
 from cauda.core.headers import Role
+
+_CAUDA = Dataset()
+_CAUDA.Manufacturer, _CAUDA.DeviceUID = "Cauda", "2.25.1"
 
 POOR: dict[str, Any] = {"EchoTime": None, "RepetitionTime": None, "ScanningSequence": None, "SeriesDescription": ""}
 
@@ -133,6 +138,31 @@ def test_identity_is_patient_id_with_issuer_and_birth_date_and_not_the_spelling_
     for other in ({"PatientID": "PID2"}, {"PatientBirthDate": "19600103"}, {"IssuerOfPatientID": "SITE2"}):
         assert of(**other).identity != one.identity
     assert of(SeriesDescription="T2 again").demographics == one.demographics
+
+
+_LIKE_ITS_NEIGHBOUR: list[dict[str, Any]] = [
+    {}, {"PatientName": "Other^Name"}, {"PatientID": "PID2"}, {"PatientBirthDate": ""}, {"IssuerOfPatientID": "SITE2"},
+    {"AccessionNumber": "ACC2"}, {"StudyDate": "20250315"}, {"StudyDate": None}, {"ReferringPhysicianName": "Who"},
+    {"ImageOrientationPatient": SAGITTAL}, {"ImageOrientationPatient": None}, {"EchoTime": 9, "RepetitionTime": 500},
+    {"SeriesDescription": "localizer"}, {"ImageType": ["DERIVED", "PRIMARY", "ADC"]}, {"ScanningSequence": "GR"},
+    {"SOPClassUID": SECONDARY_CAPTURE}, {"StudyInstanceUID": "1.5"}, {"SeriesInstanceUID": "1.6"},
+    {"SpecificCharacterSet": "ISO_IR 192"}, {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "M\u00fcller"},
+    {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "M\u00fcller"}, {"SpecificCharacterSet": None},
+    {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"},
+    {"StudyDescription": "x" * 5000}, {"ContributingEquipmentSequence": Items([_CAUDA])},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_each_image_of_a_burst_is_read_as_if_it_came_alone(syntax: str) -> None:
+    """What was read of the image before is used again only for what both say with the same bytes."""
+    for number, attributes in enumerate((one for one in _LIKE_ITS_NEIGHBOUR for _ in range(2)), start=1):
+        image = mr_image("1.2", "1.3", f"1.4.{number}", **attributes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about a description that is too long
+            header, meta = headers.read(BytesIO(part10(image, syntax)))
+            assert header == headers.of(image), attributes
+        assert meta.TransferSyntaxUID == syntax
 
 
 def test_a_header_holds_no_patient_attribute() -> None:
