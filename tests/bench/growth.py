@@ -45,6 +45,7 @@ from cauda.listener import completeness, filer
 
 IMAGES_A_STUDY = 200
 RECEIVING = 20  # studies under way at any time
+UNDER_WAY = (20, 100, 400)  # studies under way when the tick is measured beside them, at the end
 SENT, FILED = 300, 512
 FINGERPRINT = Fingerprint(bundle_digest=None, config_digest="c0", code_version="0")
 PATIENT = Completeness(after_release_s=1e8, quiet_s=1e8, hard_age_s=1e8)  # nothing completes while it is measured
@@ -84,14 +85,18 @@ class Template:
         return content
 
 
-AXIAL, SAG = Template(), Template(ImageOrientationPatient=SAGITTAL)
+SMALL = Template(), Template(ImageOrientationPatient=SAGITTAL)
+_FULL = {"Rows": 512, "Columns": 512, "PixelData": random.Random(2).randbytes(2 * 512 * 512)}
+LARGE = Template(**_FULL), Template(ImageOrientationPatient=SAGITTAL, **_FULL)
 
 
-def study_of(node: Node, images: int) -> Iterator[tuple[Template, tuple[str, str, str]]]:
+def study_of(
+    node: Node, images: int, templates: tuple[Template, Template] = SMALL
+) -> Iterator[tuple[Template, tuple[str, str, str]]]:
     """The images of one new study: ten series."""
     study, series = node.uid(), [node.uid() for _ in range(10)]
     for number in range(images):
-        yield (AXIAL, SAG)[number % 2], (study, series[number % 10], node.uid())
+        yield templates[number % 2], (study, series[number % 10], node.uid())
 
 
 def keep(node: Node, images: int, *, done: bool) -> None:
@@ -199,26 +204,28 @@ def acknowledged_ms(node: Node, port: int) -> list[float]:
     return times
 
 
-def filed_ms(node: Node) -> float:
-    """Milliseconds to file one image of a backlog, read back, linked, synced and entered."""
+def filed_ms(node: Node, templates: tuple[Template, Template]) -> tuple[float, float]:
+    """Milliseconds, and those of the processor, to file one image of a backlog: read, linked, synced and entered."""
     folder = node.data / "arrivals" / "bench"
     folder.mkdir(parents=True)
     for study in range(2):
-        for number, (template, names) in enumerate(study_of(node, FILED // 2)):
+        for number, (template, names) in enumerate(study_of(node, FILED // 2, templates)):
             (folder / f"{study}-{number:04}.dcm").write_bytes(template.copy(*names))
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.thread_time()
     if filer.adopt(node.book, node.store, node.data / "arrivals" / "none") != FILED:
         raise SystemExit("not everything was filed")
-    return (time.perf_counter() - begun) * 1000 / FILED
+    return (time.perf_counter() - begun) * 1000 / FILED, (time.thread_time() - worked) * 1000 / FILED
 
 
-def median_ms(act: Callable[[], object], times: int = 7) -> float:
+def median_ms(
+    act: Callable[[], object], times: int = 7, clock: Callable[[], float] = time.perf_counter
+) -> float:  # fmt: skip
     """Milliseconds of the median."""
     taken = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = clock()
         act()
-        taken.append((time.perf_counter() - begun) * 1000)
+        taken.append((clock() - begun) * 1000)
     return statistics.median(taken)
 
 
@@ -230,7 +237,7 @@ def fetch(url: str) -> None:
 
 def measure(node: Node) -> dict[str, float]:
     """Every line of the table, at the size there is."""
-    line: dict[str, float] = {}
+    line: dict[str, float] = {"load of the machine, 1 min": os.getloadavg()[0]}
     with listening(node) as (process, dimse, http, started_s):
         line["start to first answer, s"] = started_s
         line["listener after start, MiB"] = memory_mib(process.pid)
@@ -244,7 +251,8 @@ def measure(node: Node) -> dict[str, float]:
         conn.execute(
             update(schema.study).where(schema.study.c.source == "BENCH").values(state="complete", corrected_at=None)
         )
-    line["filing, ms an image"] = filed_ms(node)
+    line["filing, ms an image"], line["filing, ms of processor"] = filed_ms(node, SMALL)
+    _, line["filing 512 x 512, ms of processor"] = filed_ms(node, LARGE)
     with node.book.write() as conn:
         conn.execute(update(schema.study).where(schema.study.c.source == "unknown").values(state="complete"))
         newest = conn.execute(select(schema.study.c.uid).order_by(schema.study.c.first_at.desc()).limit(1)).scalar_one()
@@ -300,8 +308,23 @@ def main() -> None:
             there, filled = kept(node), time.perf_counter() - begun
             lines[there] = measure(node)
             lines[there]["ledger, MiB"] = (data / "ledger.sqlite").stat().st_size / 1024**2
-            print(f"{there} images: filled in {filled:.0f} s, measured", file=sys.stderr, flush=True)
+            took = time.perf_counter() - begun - filled
+            print(f"{there} images: filled in {filled:.0f} s, measured in {took:.0f} s", file=sys.stderr, flush=True)
         show(lines)
+        show_ticks(node)
+
+
+def show_ticks(node: Node) -> None:
+    """What a tick costs by the number of studies under way, none of which is due, of 25 images each."""
+    print("\n| studies under way | tick, ms | ms of processor | of it a study |\n|---:|---:|---:|---:|")
+    there = RECEIVING
+    for wanted in UNDER_WAY:
+        for _ in range(wanted - there):
+            keep(node, 25, done=False)
+        there = wanted
+        taken = median_ms(lambda: completeness.tick(node.book, PATIENT, FINGERPRINT))
+        worked = median_ms(lambda: completeness.tick(node.book, PATIENT, FINGERPRINT), clock=time.thread_time)
+        print(f"| {wanted} | {taken:.1f} | {worked:.1f} | {worked / wanted:.3f} |")
 
 
 def show(lines: dict[int, dict[str, float]]) -> None:
