@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import select
 import socket
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -146,16 +146,22 @@ def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) ->
         until(lambda: threading.active_count() <= threads, what="no thread left")
 
 
+def waiting(server: socket.socket) -> int:
+    """How many connections the kernel holds that nobody has accepted: tcpi_unacked of a socket that listens."""
+    return int.from_bytes(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28], sys.byteorder)
+
+
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_burst_of_callers_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
     """While the door is busy with one of them, the kernel holds the others; those it does not call again later."""
     pair = authority(tmp_path / "ca", "hospital")
-    busy, go_on = threading.Event(), threading.Event()
+    waits: list[socket.socket] = []
+    go_on = threading.Event()
     kind = tls.TlsServer if secure else stock.PlainServer
 
-    def slow(*_: object) -> bool:
-        busy.set()
-        return go_on.wait(30)
+    def slow(server: Any, *_: object) -> bool:
+        waits.append(server.socket)
+        return go_on.wait(300)
 
     monkeypatch.setattr(kind, "verify_request", slow)
     given = {"certificate": pair.certificate, "key": pair.key, "port": 0}
@@ -163,12 +169,12 @@ def test_a_burst_of_callers_waits_its_turn(tmp_path: Path, monkeypatch: pytest.M
         held.callback(go_on.set)
         port = house.ports.tls if secure else house.ports.dimse
         held.enter_context(connected(port))
-        assert busy.wait(30)
+        until(lambda: waits, what="the first one let in")
         callers = [held.enter_context(socket.socket()) for _ in range(100)]
         for one in callers:
             one.setblocking(False)
             one.connect_ex((HOST, port))
-        until(lambda: len(select.select([], callers, [], 0)[1]) == len(callers), what="all of them connected")
+        until(lambda: waiting(waits[0]) == len(callers), what="all of them waiting")
 
 
 def test_a_load_balancers_probes_cost_nothing_that_stays(tmp_path: Path) -> None:
