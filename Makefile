@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak viewers dist wheel-test peers clean
+.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak viewers pages dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -92,6 +92,9 @@ realism: install  ## how far phantom pictures are from SPIDER's (five minutes)
 
 viewers: install peers tests/viewers/node_modules/.installed  ## our results in OHIF, with screenshots (out/viewers; minutes; needs Chromium)
 	nice $(BIN)/python tests/viewers/see.py
+
+pages: install tests/viewers/node_modules/.installed  ## our own pages as a browser shows them (out/pages; minutes; needs Chromium)
+	nice $(BIN)/python tests/viewers/pages.py
 
 tests/viewers/node_modules/.installed: tests/viewers/package.json
 	cd tests/viewers && npm install --no-package-lock --no-audit --no-fund --loglevel=error

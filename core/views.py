@@ -114,7 +114,9 @@ def deliveries(
     """Objects on their way to destinations, newest first."""
     table, result = schema.delivery, schema.result
     query = (
-        select(table, result.c.kind, result.c.sop_uid, result.c.path, outdated().label("outdated"))
+        select(
+            table, result.c.revision_id, result.c.kind, result.c.sop_uid, result.c.path, outdated().label("outdated")
+        )
         .select_from(table.join(result))
         .order_by(table.c.id.desc())
     )
@@ -126,6 +128,7 @@ def deliveries(
         {
             "id": one.id,
             "study_uid": one.study_uid,
+            "revision_id": one.revision_id,
             "kind": one.kind,
             "sop_uid": one.sop_uid,
             "path": one.path,

@@ -37,7 +37,7 @@ from cauda.listener.sessions import COOKIE, Session, Sessions
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _LISTED = 50
-_PICTURES = (ResultKind.SC, ResultKind.HEAT_MAP)
+_PICTURES = {ResultKind.SC: "pictures", ResultKind.WARNING: "pictures", ResultKind.HEAT_MAP: "heat_maps"}
 _FORM_BYTES = 8192
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -170,8 +170,10 @@ async def _study(desk: Desk, request: Request, session: Session) -> Response:
     action = ACTIONS.get(said.removeprefix("not-"))
     words = (action.refused if said.startswith("not-") else action.done) if action else ""
     shown = [one for one in reversed(found["revisions"]) if one["findings"] or one["pictures"]]
+    numbers = {one["id"]: one["number"] for one in found["revisions"]}
     offered = {name: one for name, one in ACTIONS.items() if one.offered(found)}
-    return _rendered(desk, session, "study.html", study=found, said=words, offered=offered, shown=shown)
+    return _rendered(desk, session, "study.html", study=found, said=words, offered=offered, shown=shown,
+                     numbers=numbers)  # fmt: skip
 
 
 def _found(desk: Desk, uid: str) -> Json:
@@ -187,8 +189,10 @@ def _found(desk: Desk, uid: str) -> Json:
             .order_by(result.id)
         ).all()
     for revision in found["revisions"]:
-        for name, kind in (("pictures", ResultKind.SC), ("heat_maps", ResultKind.HEAT_MAP)):
-            revision[name] = [one.sop_uid for one in made if (one.revision_id, one.kind) == (revision["id"], kind)]
+        revision |= {name: [] for name in _PICTURES.values()}
+        for one in made:
+            if one.revision_id == revision["id"]:
+                revision[_PICTURES[ResultKind(one.kind)]].append(one.sop_uid)
     return found
 
 

@@ -186,6 +186,13 @@ def test_retract_asks_why_takes_the_results_back_and_says_so(at: House) -> None:
         assert grade_next(at.post())
         page = browser.get(f"/studies/{uid}")
         assert "Revision 2: the note that takes the results back was made" in said(page)
+        assert "Revision 2, takes the results back" in said(page)
+        assert page.text.count("AI canal, unverified") == 1, "findings stand with the revision that found them"
+        (warning,) = at.rows("result", kind="warning")
+        assert f'src="/studies/{uid}/results/{warning["sop_uid"]}.png"' in page.text
+        assert browser.get(f"/studies/{uid}/results/{warning['sop_uid']}.png").status_code == 200
+        rows = re.findall(r"<tr><td>(\w[\w ]*)</td><td class=\"number\">(\d)</td>", page.text)
+        assert sorted(rows) == [("Page that warns", "2"), ("Retraction", "2"), ("SC", "1"), ("SR", "1")]
 
 
 def test_what_was_set_aside_for_being_late_goes_when_an_operator_says_so(at: House) -> None:
