@@ -20,12 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import spoilers
 from builders import part10
 from dicom_peers import Orthanc, orthanc
 from ohif import DICOMWEB, ohif
@@ -42,7 +44,13 @@ HERE = Path(__file__).parent
 STARTER = HERE.parents[1] / "models" / "starter"
 WEB_VIEWER = "/usr/share/orthanc/plugins/libOrthancWebViewer.so"
 SEED = 1
-STUDIES = {"normal": 14, "graded": 15, "revised": 4, "not-graded": 5}  # which phantom; "graded" has every grade
+STUDIES = {
+    "normal": 14,
+    "graded": 15,
+    "revised": 4,
+    "not-graded": 5,
+    "withheld": 0,
+}  # which phantom; "graded" has every grade
 GRADES = {"Normal/Mild", "Moderate", "Severe"}
 
 
@@ -104,7 +112,8 @@ def scene(at: House, pacs: Orthanc, only: Sequence[str] | None) -> dict[str, str
     for name, number in STUDIES.items():
         if only and name not in only:
             continue
-        images = make_study(SEED, number, Protocol(balanced=True, syntax=ExplicitVRLittleEndian)).images
+        drawn = Protocol(balanced=True, syntax=ExplicitVRLittleEndian)
+        images = withheld() if name == "withheld" else make_study(SEED, number, drawn).images
         axial = [one for one in images if abs(float(one.ImageOrientationPatient[4])) > 0.5]
         late = {"not-graded": axial, "revised": axial[2 * len(axial) // 3 :]}.get(name, [])
         later = {image.SOPInstanceUID for image in late}
@@ -117,6 +126,17 @@ def scene(at: House, pacs: Orthanc, only: Sequence[str] | None) -> dict[str, str
             at.complete(late)
             work(post)
     return made
+
+
+def withheld() -> list[Dataset]:
+    """A phantom whose L3/L4 moved; `test_quality_faults.py` holds that just this level is withheld."""
+    images = make_study(4711, 0, Protocol(sagittal_slices=9, axial_slices=3, syntax=ExplicitVRLittleEndian)).images
+    axial = [one for one in images if abs(float(one.ImageOrientationPatient[4])) > 0.5]
+    for image in sorted(axial, key=lambda one: int(one.InstanceNumber))[6:9]:
+        still = image.pixel_array.astype(np.float64)
+        moved = spoilers.moved(still, 0.6, 3.0, np.random.default_rng(8))
+        image.PixelData = moved.clip(0, 4095).round().astype("<u2").tobytes()
+    return list(images)
 
 
 def work(post: Post) -> None:
@@ -147,6 +167,8 @@ def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
     for jump in seen["jumps"]:
         if not jump["there"]:
             yield f"jumps to {jump['image']} for {jump['label']}, not to {jump['wanted']}"
+    if seen["name"] == "withheld" and not any("NOT GRADED: motion" in one["label"] for one in seen["measurements"]):
+        yield f"has no level that was not graded among {[one['label'] for one in seen['measurements']]}"
     yield from (f"page error {error}" for error in seen["errors"])
 
 
