@@ -69,7 +69,7 @@ wheel-test: dist  ## the unit suite against the installed wheel
 bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 	$(BIN)/python tests/bench/acknowledge.py
 
-bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (minutes; 2 GB of disk)
+bench-growth: install  ## the same node with 10^3 to 2*10^5 images kept (a quarter of an hour; 2 GB of disk)
 	nice $(BIN)/python tests/bench/growth.py
 
 bench-phantom: install  ## how fast phantoms are drawn (two minutes)

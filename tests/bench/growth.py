@@ -9,6 +9,7 @@ size against the smallest: 1 is flat.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -27,7 +28,7 @@ from typing import Any
 
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import event, func, insert, select, update
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -287,31 +288,40 @@ def main() -> None:
     """Fill, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 50_000, 200_000])
-    parser.add_argument("--folder", type=Path, default=None, help="where to fill; a temporary folder without it")
+    parser.add_argument("--folder", type=Path, help="kept, and gone on with by another run; a temporary one without it")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="cauda-growth-", dir=given.folder) as name:
-        data = Path(name) / "data"
-        store = spool.Spool(data)
-        store.prepare()
-        book = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
-        ledger.migrate(book)
-        node = Node(data, store, book, random.Random(1))
+    with tempfile.TemporaryDirectory(prefix="cauda-growth-") as name:
+        grow(given.folder or Path(name), given.sizes)
+
+
+def grow(folder: Path, sizes: Sequence[int]) -> None:
+    """Fill the folder to each size that was not measured in it, measure, and print all that there is."""
+    data, measured = folder / "data", folder / "measured.json"
+    store = spool.Spool(data)
+    store.prepare()
+    url = f"sqlite:///{data / 'ledger.sqlite'}"
+    book, hasty = ledger.open_ledger(url), ledger.open_ledger(url)
+    event.listen(hasty.engine, "connect", lambda opened, _: opened.execute("PRAGMA synchronous=OFF").close())
+    ledger.migrate(book)
+    node = Node(data, store, book, random.Random())
+    filling = replace(node, book=hasty)  # what fills need not be on disk at once; what is measured is
+    lines: dict[str, dict[str, float]] = json.loads(measured.read_text()) if measured.exists() else {}
+    if not kept(node):
         for _ in range(RECEIVING):
-            keep(node, 25, done=False)
-        lines: dict[int, dict[str, float]] = {}
-        for size in given.sizes:
-            begun = time.perf_counter()
-            for _ in range(max(0, size - kept(node)) // IMAGES_A_STUDY):
-                if shutil.disk_usage(data).free < 10 * GIB:
-                    raise SystemExit("less than 10 GiB free")
-                keep(node, IMAGES_A_STUDY, done=True)
-            there, filled = kept(node), time.perf_counter() - begun
-            lines[there] = measure(node)
-            lines[there]["ledger, MiB"] = (data / "ledger.sqlite").stat().st_size / 1024**2
-            took = time.perf_counter() - begun - filled
-            print(f"{there} images: filled in {filled:.0f} s, measured in {took:.0f} s", file=sys.stderr, flush=True)
-        show(lines)
-        show_ticks(node)
+            keep(filling, 25, done=False)
+    for size in sizes[len(lines) :]:
+        begun = time.perf_counter()
+        for _ in range(max(0, size - kept(node)) // IMAGES_A_STUDY):
+            if shutil.disk_usage(data).free < 10 * GIB:
+                raise SystemExit("less than 10 GiB free")
+            keep(filling, IMAGES_A_STUDY, done=True)
+        there, filled = kept(node), time.perf_counter() - begun
+        lines[str(there)] = measure(node) | {"ledger, MiB": (data / "ledger.sqlite").stat().st_size / 1024**2}
+        measured.write_text(json.dumps(lines))
+        took = time.perf_counter() - begun - filled
+        print(f"{there} images: filled in {filled:.0f} s, measured in {took:.0f} s", file=sys.stderr, flush=True)
+    show({int(size): line for size, line in lines.items()})
+    show_ticks(node)
 
 
 def show_ticks(node: Node) -> None:
