@@ -26,7 +26,7 @@ from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
-from cauda.listener import accepted, data_path, stock, tls
+from cauda.listener import accepted, data_path, stock, tls, upper_layer
 from cauda.listener.committer import PUSH_MODEL
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
@@ -153,6 +153,7 @@ def _handlers(door: Door, *, replaced: bool) -> list[Any]:
         (evt.EVT_ACSE_RECV, _release_asked, [door]),
         (evt.EVT_ABORTED, _ended, [door, "aborted"]),
         (evt.EVT_CONN_CLOSE, _ended, [door, "aborted"]),
+        (evt.EVT_CONN_CLOSE, upper_layer.closed),
         (evt.EVT_C_ECHO, _echo),
         (evt.EVT_C_STORE, _store, [door]),
     ]

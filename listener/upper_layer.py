@@ -54,6 +54,15 @@ class Messages(DIMSEServiceProvider):
             super().send_msg(primitive, context_id)
 
 
+def closed(event: Any) -> None:
+    """Handler: who waits for an association request learns that none will come.
+
+    pynetdicom's thread waits for it until a timeout, and takes a place among the connections all the while.
+    """
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
+
+
 def failed(association: Association, error: Exception) -> None:
     """Abort towards the peer, close, and let the association's own thread end."""
     _say(association, error)
@@ -66,6 +75,7 @@ def failed(association: Association, error: Exception) -> None:
     association.is_aborted, association.is_established = True, False
     evt.trigger(association, evt.EVT_ABORTED, {})
     association._kill = True  # noqa: SLF001  in data_path's SEAM, as `kill`
+    association.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # nothing, as after a timeout
 
 
 def _say(association: Association, error: Exception) -> None:

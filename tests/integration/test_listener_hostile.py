@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +310,24 @@ def test_what_comes_right_behind_a_request_is_one_line_in_the_log(tmp_path: Path
     assert not [one for one in said if one["level"] == "error" or "stack" in one]
     assert len(warnings) <= 20
     assert all(one["address"] == "127.0.0.1" for one in warnings)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"GET / HTTP/1.1\r\n\r\n", pdu(0x01, bytes(80)), pdu(0x05, bytes(4)), pdu(ABORT, bytes(4))],
+    ids=["nothing", "HTTP", "a malformed request", "a release", "an abort"],
+)
+def test_who_goes_without_having_asked_for_an_association_takes_no_place_any_more(tmp_path: Path, first: bytes) -> None:
+    """Found by the fuzzed conversations: each had kept a thread, and a place, until the timeout for a request."""
+    with door(tmp_path, acse_timeout_s=3600, network_timeout_s=3600) as house:
+        threads = threading.active_count()
+        for _ in range(10):
+            with connected(house.ports.dimse) as peer, suppress(OSError):
+                peer.send(first)
+                peer.sock.shutdown(socket.SHUT_WR)
+                while peer.receive():
+                    pass
+        until(lambda: threading.active_count() <= threads, what="no thread left")
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
