@@ -135,7 +135,9 @@ HALF_OPEN: dict[str, Callable[[RawPeer], None]] = {
 def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) -> None:
     """No FIN and no RST, as when a cable is pulled: a half-open connection (RFC 9293 3.5.1)."""
     with door(tmp_path) as house:
-        threads = threading.active_count()
+        honest(house, "1.2.3.4.5")
+        until(lambda: threading.active_count() < 40, what="the first sender gone")
+        threads, sockets = threading.active_count(), _sockets()
         with connected(house.ports.dimse) as peer:
             HALF_OPEN[stage](peer)
             try:
@@ -144,6 +146,16 @@ def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) ->
                 needs.absent("TCP_REPAIR needs CAP_NET_ADMIN")
         honest(house, "1.2.3.4.6")
         until(lambda: threading.active_count() <= threads, what="no thread left")
+        until(lambda: _sockets() <= sockets, what="no socket left")
+
+
+def _sockets() -> int:
+    """How many this process has open."""
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += str(one.readlink()).startswith("socket:")
+    return found
 
 
 def waiting(server: socket.socket) -> int:
