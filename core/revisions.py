@@ -221,20 +221,14 @@ def previous(
     return row.report, [Made.of(one) for one in made]
 
 
-def sent(conn: Connection, study_uid: str) -> list[Made]:
-    """What left of all that was ever made of a study, whatever became of it."""
-    table, result = schema.delivery, schema.result
+def numbered(conn: Connection, study_uid: str) -> list[str]:
+    """Files whose series a viewer knows by number: what left of all that was made, and one of each inert series."""
+    table, result, images = schema.delivery, schema.result, schema.instance
     left = select(table.c.result_id).where(table.c.study_uid == study_uid, table.c.attempt > 0)
-    rows = conn.execute(select(result).where(result.c.study_uid == study_uid, result.c.id.in_(left)))
-    return [Made.of(row) for row in rows]
-
-
-def inert_series(conn: Connection, study_uid: str) -> list[str]:
-    """A file of each series that came here and is no input, by its path."""
-    images = schema.instance
+    made = conn.execute(select(result.c.path).where(result.c.study_uid == study_uid, result.c.id.in_(left)))
     where = and_(images.c.study_uid == study_uid, images.c.current, images.c.role == "inert")
-    rows = conn.execute(select(func.min(images.c.path)).where(where).group_by(images.c.series_uid))
-    return sorted(rows.scalars())
+    inert = conn.execute(select(func.min(images.c.path)).where(where).group_by(images.c.series_uid))
+    return [*made.scalars(), *sorted(inert.scalars())]
 
 
 def result_series(conn: Connection, study_uid: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from cauda.core import deliveries, revisions
+from cauda.core import deliveries
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.settings import Destination
 from cauda.worker import numbers
@@ -43,10 +43,8 @@ def negotiated(post: Post, to: Destination, sop_classes: Sequence[str], study_ui
     return known and Abilities(can_find=known[1], sop_classes=frozenset(known[0]))
 
 
-def numbers_in_use(post: Post, study_uid: str, archives: Sequence[Abilities | None]) -> Collection[int]:
-    """The series numbers of what the archives list, of what we sent, and of what came here and is no input."""
-    with post.ledger.read() as conn:
-        kept = [*(one.path for one in revisions.sent(conn, study_uid)), *revisions.inert_series(conn, study_uid)]
+def numbers_in_use(post: Post, kept: Sequence[str], archives: Sequence[Abilities | None]) -> Collection[int]:
+    """The series numbers of what the archives list and of what is ``kept`` here, as `revisions.numbered` says."""
     return {*numbers.written(post, kept), *(number for one in archives if one for number in one.series_numbers)}
 
 

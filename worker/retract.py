@@ -7,7 +7,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmread
 
-from cauda.core import retractions, spool, uids
+from cauda.core import retractions, revisions, spool, uids
 from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason
 from cauda.core.errors import Unavailable
@@ -39,6 +39,7 @@ def take_back(post: Post, claim: Claim) -> Graded:
     with post.ledger.read() as conn:
         standing = retractions.sent(conn, claim.study_uid)
         why = retractions.why(conn, claim.id)
+        numbered = revisions.numbered(conn, claim.study_uid)
     if standing is None:
         return Graded(state=RevisionState.RETRACTED, reason=None, text="nothing was sent", report={}, to=())
     reason = _REASONS[why]
@@ -55,7 +56,7 @@ def take_back(post: Post, claim: Claim) -> Graded:
         site_timezone=post.settings.site.timezone,
         tracking_uids=dict.fromkeys(Level, ""),
         identity_checked=True,
-        series_numbers=numbers_in_use(post, claim.study_uid, archives),
+        series_numbers=numbers_in_use(post, numbered, archives),
         page_modality=post.settings.grading.page_modality,
     )
     context, _ = results.result_context(claim, report, sources, origin)

@@ -73,6 +73,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         before = _Before.of(revisions.previous(conn, claim.study_uid, claim.number))
         published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
         tracking = _tracking_uids(conn, claim.study_uid)
+        numbered = revisions.numbered(conn, claim.study_uid)  # now: a ledger that goes away meanwhile undoes no work
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
     report = analysis.report
@@ -94,7 +95,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         page_modality=post.settings.grading.page_modality,
         sr_class=sr_class(archives),
         heat_map=bool(maps),
-        series_numbers=numbers_in_use(post, claim.study_uid, archives),
+        series_numbers=numbers_in_use(post, numbered, archives),
     )
     context, carried = results.result_context(claim, report, sources, origin)
     unsaid = claim.identity_checked is False  # the earlier results claim otherwise
