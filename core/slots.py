@@ -24,6 +24,7 @@ from cauda.core.folders import fsync_folder
 SUFFIX = ".slot"
 BYTES = 1 << 20  # of each; a longer image makes its file longer
 _BATCH = 8
+_SPARE = 4  # times what all of them take must be free: results and the ledger need the disk too
 _QUIET_S = 0.03  # since the last was taken
 _RETRY_S = 10.0
 
@@ -74,9 +75,15 @@ class Slots:
         self._closing.set()
         self._wanted.set()
         self._thread.join()
-        for path in self._ready:
-            path.unlink(missing_ok=True)
-        self._ready.clear()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Remove those that nobody took."""
+        with suppress(IndexError):
+            while True:
+                path = self._ready.popleft()
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         while self._wanted.wait() and not self._closing.is_set():
@@ -95,7 +102,7 @@ class Slots:
     def _make(self) -> bool:
         made: list[Path] = []
         try:
-            self._check_room(_BATCH * BYTES)
+            self._check_room(_SPARE * self._count * BYTES)
             for _ in range(min(_BATCH, self._count - len(self._ready))):
                 made.append(self._folder / next(self._names))
                 _write(made[-1])
@@ -105,6 +112,7 @@ class Slots:
             for path in made:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
+            self._give_back()
             return False
         self._ready.extend(made)
         return True

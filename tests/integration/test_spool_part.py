@@ -262,6 +262,23 @@ def test_a_disk_without_room_has_no_slots_and_nothing_is_left(tmp_path: Path) ->
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
+def test_slots_are_given_back_where_room_becomes_scarce(tmp_path: Path) -> None:
+    """Results and the ledger need what is left."""
+    box = [spool.Spool(tmp_path), spool.Spool(tmp_path, min_free_bytes=1 << 60)]
+
+    def check_room(incoming: int) -> None:
+        box[0].check_room(incoming)
+
+    slots = Slots(tmp_path, 16, check_room)
+    slots.start()
+    until(lambda: slots.ready() == 16, what="all of them ready")
+    box.reverse()
+    assert slots.take() is not None
+    until(lambda: slots.ready() == 0, what="the others given back")
+    assert len(list(tmp_path.iterdir())) == 1
+    slots.close()
+
+
 def test_the_free_space_floor_holds_for_slots(tmp_path: Path) -> None:
     box = spool.Spool(tmp_path, min_free_bytes=1 << 60)
     slots = Slots(tmp_path, 16, box.check_room)
