@@ -23,7 +23,7 @@ from cauda.core.schema import READ, WITHDRAWING, DeliveryState, ResultKind
 _UNDERWAY = (DeliveryState.DUE, DeliveryState.SENT)
 _TAKEN = (DeliveryState.ACCEPTED, DeliveryState.COMMITTED)
 
-# A claim's question names the tables several times; aliases made for each claim were a quarter of its cost.
+# A claim's question names the tables several times; every worker asks it often.
 _BEFORE, _PROBE, _PAGE = (schema.delivery.alias() for _ in range(3))
 _SHOWN = schema.result.alias()
 _SOURCE = schema.delivery.join(schema.study, schema.delivery.c.study_uid == schema.study.c.uid).join(schema.result)

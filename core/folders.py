@@ -9,16 +9,16 @@ from pathlib import Path
 
 def fsync_folder(folder: Path) -> None:
     """Make the folder's entries durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    _fsync(folder, os.O_DIRECTORY)
 
 
 def fsync_file(path: Path) -> None:
     """Make a file's content and length durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    _fsync(path)
+
+
+def _fsync(path: Path, flags: int = 0) -> None:
+    fd = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(fd)
     finally:

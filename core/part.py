@@ -67,7 +67,7 @@ class Part:
 
     def _open_slot(self, slot: Path) -> int:
         self._part = slot
-        return os.open(slot, os.O_RDWR | os.O_CLOEXEC)  # through the page cache: no journal waits, and it costs no more
+        return os.open(slot, os.O_RDWR | os.O_CLOEXEC)  # through the page cache, where filing finds it again
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -47,6 +47,7 @@ class Slots:
         self._names = (f"{secrets.token_hex(8)}-{number:010d}{SUFFIX}" for number in itertools.count())
         self._ready: deque[Path] = deque()
         self._taken_at = 0.0
+        self._without = False  # the last could not be made, which is said once
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
@@ -81,9 +82,7 @@ class Slots:
         """Remove those that nobody took."""
         with suppress(IndexError):
             while True:
-                path = self._ready.popleft()
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                _remove(self._ready.popleft())
 
     def _run(self) -> None:
         while self._wanted.wait() and not self._closing.is_set():
@@ -108,14 +107,22 @@ class Slots:
                 _write(made[-1])
             fsync_folder(self._folder)
         except (OSError, Unavailable) as error:  # a disk that is full or fails is said to the senders
-            log.get("slots").warning("no_slots", message=getattr(error, "strerror", None) or str(error))
+            if not self._without:
+                why = getattr(error, "strerror", None) or str(error)
+                log.get("slots").warning("no_slots", message=f"{why}; images land in new files meanwhile, more slowly")
+            self._without = True
             for path in made:
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+                _remove(path)
             self._give_back()
             return False
         self._ready.extend(made)
+        self._without = False
         return True
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path) -> None:

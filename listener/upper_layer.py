@@ -60,7 +60,11 @@ def closed(event: Any) -> None:
     pynetdicom's thread waits for it until a timeout, and takes a place among the connections all the while.
     """
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
+        _nothing_comes(event.assoc.dul)
+
+
+def _nothing_comes(layer: Any) -> None:
+    layer.to_user_queue.put(None)  # what pynetdicom's own thread is given after a timeout
 
 
 def failed(association: Association, error: Exception) -> None:
@@ -75,7 +79,7 @@ def failed(association: Association, error: Exception) -> None:
     association.is_aborted, association.is_established = True, False
     evt.trigger(association, evt.EVT_ABORTED, {})
     association._kill = True  # noqa: SLF001  in data_path's SEAM, as `kill`
-    association.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # nothing, as after a timeout
+    _nothing_comes(association.dul)
 
 
 def _say(association: Association, error: Exception) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from peers import HOST, Process, free_port, own_folder, program
 
 
-def _get(url: str, data: bytes | None = None, method: str | None = None) -> Any:
-    request = urllib.request.Request(url, data=data, method=method)  # noqa: S310  our own loopback address
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  the same
-        text = answer.read()
-    return json.loads(text) if text.strip() else None
+def _asked(url: str, method: str = "GET", body: bytes | None = None) -> bytes:
+    return httpx.request(method, url, content=body, timeout=20).raise_for_status().content
+
+
+def _read(answer: bytes) -> Any:
+    return json.loads(answer) if answer.strip() else None
 
 
 @dataclass(kw_only=True)
@@ -46,18 +46,18 @@ class Orthanc(Process):
             return False
         try:
             self.get("/system")
-        except (urllib.error.URLError, OSError):
+        except httpx.HTTPError:
             return False
         return True
 
     def get(self, path: str) -> Any:
         """Read from the REST API."""
-        return _get(self.url + path)
+        return _read(_asked(self.url + path))
 
     def post(self, path: str, body: Any = None, method: str = "POST") -> Any:
         """Write to the REST API; bytes are sent as they are, anything else as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return _get(self.url + path, data, method)
+        return _read(_asked(self.url + path, method, data))
 
     def store(self, files: Iterable[Path]) -> None:
         """Put files into the archive, past DICOM."""
@@ -94,9 +94,7 @@ class Orthanc(Process):
 
     def file(self, instance_id: str) -> bytes:
         """The stored Part 10 file of an instance."""
-        with urllib.request.urlopen(f"{self.url}/instances/{instance_id}/file", timeout=20) as answer:  # noqa: S310
-            content: bytes = answer.read()
-        return content
+        return _asked(f"{self.url}/instances/{instance_id}/file")
 
     def know(self, name: str, aet: str, port: int, host: str = HOST) -> None:
         """Make a modality known, to send to it."""

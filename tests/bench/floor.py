@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 PREPARED, PORTABLE = "the disk alone, into files that are there", "the disk alone, into new files"
@@ -26,13 +27,13 @@ def measure(place: Path, content: bytes, writers: int, count: int, form: str) ->
 def _jobs(folder: Path, content: bytes, writers: int, count: int, form: str) -> list[list[Callable[[], None]]]:
     files = [[folder / f"{writer}-{number}" for number in range(count)] for writer in range(writers)]
     if form == PORTABLE:
-        return [[lambda file=file: _portable(file, content) for file in mine] for mine in files]  # type: ignore[misc]  # a default binds the loop's file
+        return [[partial(_portable, file, content) for file in mine] for mine in files]
     for file in (file for mine in files for file in mine):
         with file.open("wb") as made:
             made.write(bytes(_SLOT_BYTES))
             made.flush()
             os.fsync(made.fileno())
-    return [[lambda file=file: _prepared(file, content) for file in mine] for mine in files]  # type: ignore[misc]  # the same
+    return [[partial(_prepared, file, content) for file in mine] for mine in files]
 
 
 def _prepared(file: Path, content: bytes) -> None:

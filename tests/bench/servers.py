@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_peers import orthanc
+from listener_house import landed
 from peers import answers, free_port, program, until
 
 from cauda.core import journal, settings
@@ -52,13 +53,7 @@ class Server:
 
     def idle(self) -> bool:
         """Whether it has filed everything, and has its files ready for the next burst."""
-        arrivals = list(self.place.glob("data/arrivals/*/*"))
-        slots = [path for path in arrivals if path.suffix == ".slot"]
-        return (
-            not [path for path in arrivals if path.suffix == ".dcm"]
-            and len(slots) == self.slots
-            and all(path.open("rb").read(1) == b"\0" for path in slots)
-        )
+        return not landed(self.place / "data") and len(list(self.place.glob("data/arrivals/*/*.slot"))) == self.slots
 
     def cpu_s(self) -> float:
         """Processor time of its processes and of those that have ended; a tracer's own is not counted."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import MR_IMAGE, dataset_bytes, part10
+from listener_house import landed
 from peers import HOST, PATIENCE, Postgres, answers, free_port, until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -324,14 +325,15 @@ def hash_of(content: bytes) -> str:
 
 def nothing_in_between(data: Path) -> list[str]:
     """What lies about that should not: parts, arrivals, things that could not be filed, second versions."""
+    unfiled = landed(data)
     return sorted(
         str(p.relative_to(data))
         for p in data.rglob("*")
         if p.is_file()
         and (
             p.suffix == ".part"
-            or (p.suffix == ".slot" and p.read_bytes()[:1] != b"\0")
-            or (p.suffix == ".dcm" and p.relative_to(data).parts[0] in {"arrivals", "unfiled"})
+            or p in unfiled
+            or (p.suffix == ".dcm" and p.relative_to(data).parts[0] == "unfiled")
             or ".v2." in p.name
         )
     )

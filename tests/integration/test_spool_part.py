@@ -6,6 +6,8 @@ Blocks are what O_DIRECT writes; the stage is where content is gathered for it.
 from __future__ import annotations
 
 import errno
+import io
+import json
 import mmap
 import os
 import random
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from logged import logged
 from peers import until
 
+import cauda.core.slots
 from cauda.core import seal, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
@@ -277,6 +281,25 @@ def test_slots_are_given_back_where_room_becomes_scarce(tmp_path: Path) -> None:
     until(lambda: slots.ready() == 0, what="the others given back")
     assert len(list(tmp_path.iterdir())) == 1
     slots.close()
+
+
+def test_a_lack_of_room_for_slots_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cauda.core.slots, "_RETRY_S", 0.01)
+    asked = 0
+
+    def check_room(_incoming: int) -> None:
+        nonlocal asked
+        asked += 1
+        raise Unavailable(Reason.NO_ROOM, "no room: 3 MiB free, 5 MiB kept")
+
+    with io.StringIO() as stream, logged(stream):
+        slots = Slots(tmp_path, 16, check_room)
+        slots.start()
+        until(lambda: asked > 3, what="it tries again")
+        slots.close()
+        said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [one["event"] for one in said] == ["no_slots"]
+    assert said[0]["message"].startswith("no room: 3 MiB free, 5 MiB kept; ")
 
 
 def test_the_free_space_floor_holds_for_slots(tmp_path: Path) -> None:

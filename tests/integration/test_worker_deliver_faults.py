@@ -76,13 +76,10 @@ def test_after_a_crash_in_sent_the_same_bytes_go_again(tmp_path: Path) -> None:
         def dies(*_: Any, **__: Any) -> None:
             raise Died
 
-        accepted = deliveries.accepted
-        deliveries.accepted = dies  # type: ignore[assignment]
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(deliveries, "accepted", dies)
             with pytest.raises(Died):
                 deliver_next(at.post())
-        finally:
-            deliveries.accepted = accepted
         assert at.states("delivery")[0] == "sent"
         at.clock[0] += 61
         work(at)
