@@ -42,6 +42,7 @@ from cauda.listener import dimse, stock, tls
 from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
+_LISTENS = "0A"  # a state in /proc/net/tcp
 _TCP_REPAIR = 19  # Linux; Python has no name for it
 
 
@@ -135,25 +136,27 @@ HALF_OPEN: dict[str, Callable[[RawPeer], None]] = {
 def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) -> None:
     """No FIN and no RST, as when a cable is pulled: a half-open connection (RFC 9293 3.5.1)."""
     with door(tmp_path) as house:
-        threads, sockets = threading.active_count(), _sockets()
+        threads = threading.active_count()
         with connected(house.ports.dimse) as peer:
             HALF_OPEN[stage](peer)
+            until(lambda: _connections(house.ports.dimse) == 1, what="it is let in")
             try:
                 peer.sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)  # closed now, the kernel says nothing
             except PermissionError:
                 needs.absent("TCP_REPAIR needs CAP_NET_ADMIN")
         honest(house, "1.2.3.4.6")
         until(lambda: threading.active_count() <= threads, what="no thread left")
-        until(lambda: _sockets() <= sockets, what="no socket left")
+        until(lambda: _connections(house.ports.dimse) == 0, what="no socket left")
 
 
-def _sockets() -> int:
-    """How many this process has open."""
-    found = 0
+def _connections(port: int) -> int:
+    """How many sockets of ours are ends of connections to a port of ours, by the kernel's table (proc(5))."""
+    held = set()
     for one in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
-            found += str(one.readlink()).startswith("socket:")
-    return found
+            held.add(str(one.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] != _LISTENS and row[9] in held for row in rows)
 
 
 def waiting(server: socket.socket) -> int:
