@@ -24,6 +24,7 @@ _SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", 
 _UNDEFINED = 0xFFFFFFFF
 _MAX_DEPTH = 32
 _PIXEL_DATA = 0x7FE00010
+_FIRST, _BEHIND_PIXELS, _DELIMITERS = 0x00010000, 0x7FE10000, 0xFFFE0000  # of groups in a data set
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UID_TAGS = {
     0x00080016: "sop_class_uid",
@@ -88,9 +89,9 @@ class _Walker:
         self.at = 0
         self.end = len(data)
         order = ">" if big else "<"
-        self.without_vr = struct.Struct(order + "HHI")
-        self.with_vr = struct.Struct(order + "HH2sH")
-        self.u32 = struct.Struct(order + "I")
+        self.without_vr = struct.Struct(order + "HHI").unpack_from
+        self.with_vr = struct.Struct(order + "HH2sH").unpack_from
+        self.u32 = struct.Struct(order + "I").unpack_from
         self.implicit = implicit
 
     def top_level(self) -> dict[int, bytes]:
@@ -101,7 +102,7 @@ class _Walker:
             if self.at + 8 > self.end and not any(self.data[self.at :]):
                 return found  # padding
             tag, vr, length = self.header(self.implicit)
-            if tag <= previous or tag >> 16 in {0x0000, 0xFFFE} or (previous < 0 and tag >> 16 > 0x7FE0):
+            if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
                 raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
             previous = tag
             if length == _UNDEFINED:
@@ -118,16 +119,23 @@ class _Walker:
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
-        at = self.at
-        self.skip(8)
-        group, element, length = self.without_vr.unpack_from(self.data, at)
-        if implicit or group == 0xFFFE:
+        data, at = self.data, self.at
+        self.at = at + 8
+        if self.at > self.end:
+            raise _cut_short()
+        if implicit:
+            group, element, length = self.without_vr(data, at)
             return group << 16 | element, b"", length
-        _, _, vr, length = self.with_vr.unpack_from(self.data, at)
+        group, element, vr, length = self.with_vr(data, at)
+        if group == 0xFFFE:
+            group, element, length = self.without_vr(data, at)
+            return group << 16 | element, b"", length
+        if vr in _SHORT_VRS:
+            return group << 16 | element, vr, length
         if vr in _LONG_VRS:
             self.skip(4)
-            (length,) = self.u32.unpack_from(self.data, at + 8)
-        elif vr not in _SHORT_VRS and not (vr.isalpha() and vr.isupper()):
+            (length,) = self.u32(data, at + 8)
+        elif not (vr.isalpha() and vr.isupper()):
             raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
         return group << 16 | element, vr, length
 
@@ -171,4 +179,8 @@ class _Walker:
         """Move on; Rejected past the end."""
         self.at += count
         if self.at > self.end:
-            raise Rejected(Reason.TRUNCATED, "data set is cut short")
+            raise _cut_short()
+
+
+def _cut_short() -> Rejected:
+    return Rejected(Reason.TRUNCATED, "data set is cut short")

@@ -148,7 +148,8 @@ def busy(*, really: bool) -> Iterator[None]:
 
 
 def measure(server: Server, folder: Path, case: Case, count: int, salts: Iterator[int], into: Measured) -> None:
-    """One transfer."""
+    """One transfer, to a disk that has nothing left to write of what others were sent."""
+    os.sync()
     with busy(really=case.saturated):
         seconds, cpu, answers = send(server, folder, case, salts)
     total = count * case.associations
@@ -169,6 +170,7 @@ def check(server: Server, folder: Path, case: Case, count: int, salts: Iterator[
 
 def measure_disk(folder: Path, case: Case, count: int, content: bytes, form: str, into: Measured) -> None:
     """What the images of one transfer take with nothing but the disk."""
+    os.sync()
     with busy(really=case.saturated):
         seconds, each = floor.measure(folder, content, case.associations, count, form)
     into.rates.append(count * case.associations / seconds)
