@@ -74,6 +74,12 @@ class Measured:
     cpu_ms: list[float] = field(default_factory=list)  # of the server, an image, until the last answer
     answer_s: list[float] = field(default_factory=list)  # of every image, from its last byte sent
 
+    def add(self, total: int, seconds: float, cpu_s: float, answer_s: Sequence[float]) -> None:
+        """One repetition."""
+        self.rates.append(total / seconds)
+        self.cpu_ms.append(cpu_s * 1000 / total)
+        self.answer_s += answer_s
+
     @property
     def rate(self) -> float:
         """The median."""
@@ -152,10 +158,7 @@ def measure(server: Server, folder: Path, case: Case, count: int, salts: Iterato
     os.sync()
     with busy(really=case.saturated):
         seconds, cpu, answers = send(server, folder, case, salts)
-    total = count * case.associations
-    into.rates.append(total / seconds)
-    into.cpu_ms.append(cpu * 1000 / total)
-    into.answer_s += answers
+    into.add(count * case.associations, seconds, cpu, answers)
     until(server.idle, 300, f"{server.name} to have filed everything and to be ready again", every=0.2)
 
 
@@ -172,9 +175,8 @@ def measure_disk(folder: Path, case: Case, count: int, content: bytes, form: str
     """What the images of one transfer take with nothing but the disk."""
     os.sync()
     with busy(really=case.saturated):
-        seconds, each = floor.measure(folder, content, case.associations, count, form)
-    into.rates.append(count * case.associations / seconds)
-    into.answer_s += each
+        seconds, cpu, answers = floor.measure(folder, content, case.associations, count, form)
+    into.add(count * case.associations, seconds, cpu, answers)
 
 
 def main() -> None:
@@ -205,7 +207,7 @@ def main() -> None:
                     into = found.setdefault((server.name, case), Measured())
                     measure(server, folder / str(case.side), case, given.images, salts, into)
                 content = next((folder / str(case.side)).iterdir()).read_bytes()
-                for form in (floor.PREPARED, floor.PORTABLE):
+                for form in floor.FORMS:
                     into = found.setdefault((form, case), Measured())
                     measure_disk(folder, case, given.images, content, form, into)
         table.show(servers, CASES, found, given.images, given.repeat)

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 
 PREPARED, PORTABLE = "the disk alone, into files that are there", "the disk alone, into new files"
+FORMS = (PREPARED, PORTABLE)
 _SLOT_BYTES = 1 << 20
 
 
-def measure(place: Path, content: bytes, writers: int, count: int, form: str) -> tuple[float, list[float]]:
-    """Seconds for so many images of each writer, all of whom begin together, and seconds of every image."""
+def measure(place: Path, content: bytes, writers: int, count: int, form: str) -> tuple[float, float, list[float]]:
+    """So many images of each writer, all of whom begin together: seconds, of the processor too, and of every image."""
     folder = place / "floor"
     folder.mkdir()
     try:
@@ -55,7 +56,7 @@ def _portable(file: Path, content: bytes) -> None:
     os.close(fd)
 
 
-def _together(jobs: Sequence[Sequence[Callable[[], None]]]) -> tuple[float, list[float]]:
+def _together(jobs: Sequence[Sequence[Callable[[], None]]]) -> tuple[float, float, list[float]]:
     begin = threading.Barrier(len(jobs) + 1)
     each: list[float] = []
 
@@ -70,7 +71,7 @@ def _together(jobs: Sequence[Sequence[Callable[[], None]]]) -> tuple[float, list
     for thread in threads:
         thread.start()
     begin.wait()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - begun, each
+    return time.perf_counter() - begun, time.process_time() - cpu, each
