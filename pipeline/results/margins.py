@@ -10,34 +10,40 @@ from cauda.pipeline.results.context import ResultContext
 
 WIDTH = 1024
 EDGE = 18
-LOOP = 210  # left free in the middle of the title line: OHIF lays its film-loop control there (docs/viewers.md)
+BAND = 34  # high; its place at the top is kept where it is not drawn, so that every head is the same
+# No word stands in the middle of the head, where OHIF lays its film-loop control, nor at its left edge just below the
+# title, where it lays the name of the series (docs/viewers.md).
+HEAD = 124
+COLUMN = 368  # on either side of it
 
 
 def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) -> int:
-    """Research band, title, and what this page replaces; the y below them."""
-    y = 0
+    """Research band, title, what this page replaces and what changed, in two columns; the y below them."""
     if context.research:
-        y = band(draw, y, words.RESEARCH)
+        draw.rectangle((0, 0, WIDTH, BAND), fill=drawing.BANNER)
+        for x, anchor in ((EDGE, "ls"), (WIDTH - EDGE, "rs")):
+            size = drawing.fitted(words.RESEARCH, COLUMN, 25, 16)
+            drawing.write(draw, (x, 26), words.RESEARCH, size, drawing.INK, anchor=anchor, bold=True)
     what, model = "CAUDA AI canal, UNVERIFIED", "no grading model"
     if report.bundle is not None:
         model = f"{report.bundle.scale.value} \u00b7 {report.bundle.name} {report.bundle.version}"
-    size = drawing.fitted(f"{what} {model}", WIDTH - 2 * EDGE - LOOP, 29, 20)
-    drawing.write(draw, (EDGE, y + 34), what, size, bold=True)
-    drawing.write(draw, (WIDTH - EDGE, y + 34), model, size, anchor="rs", bold=True)
-    y += 46
-    for line in drawing.wrapped(words.change_words(report, context) or "", WIDTH - 2 * EDGE, 22):
-        drawing.write(draw, (EDGE, y + 20), line, 22, drawing.MODERATE)
-        y += 28
+    size = min(drawing.fitted(text, COLUMN, 29, 18) for text in (what, model))
+    drawing.write(draw, (EDGE, BAND + 34), what, size, bold=True)
+    drawing.write(draw, (WIDTH - EDGE, BAND + 34), model, size, anchor="rs", bold=True)
+    replaces, _, changes = (words.change_words(report, context) or "").partition(": ")
+    left = drawing.paragraph(draw, (EDGE, BAND + 66), replaces, COLUMN, 19, drawing.MODERATE)
+    right = drawing.paragraph(draw, (WIDTH - EDGE - COLUMN, BAND + 47), changes, COLUMN, 19, drawing.MODERATE)
+    y = round(max(HEAD, left, right)) + 4 if replaces else HEAD
     draw.line((EDGE, y, WIDTH - EDGE, y), fill=drawing.RULE, width=1)
     return y + 3
 
 
 def band(draw: ImageDraw.ImageDraw, y: int, text: str) -> int:
     """A light strip over the whole width; the y below it."""
-    draw.rectangle((0, y, WIDTH, y + 34), fill=drawing.BANNER)
+    draw.rectangle((0, y, WIDTH, y + BAND), fill=drawing.BANNER)
     size = drawing.fitted(text, WIDTH - 2 * EDGE, 25, 16)
     drawing.write(draw, (WIDTH / 2, y + 26), text, size, drawing.INK, anchor="ms", bold=True)
-    return y + 34
+    return y + BAND
 
 
 def foot(draw: ImageDraw.ImageDraw, y: float, report: Report, context: ResultContext) -> float:

@@ -11,7 +11,7 @@ from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.context import ResultContext
 from cauda.pipeline.results.margins import EDGE, WIDTH, foot, header
 
-HEIGHT = 640
+HEIGHT = WIDTH  # about square, as the result page is: a viewer lays its words over the same places
 RETRACTED = "RETRACTED: DO NOT USE"
 
 

@@ -10,14 +10,14 @@ from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.margins import EDGE, WIDTH
 from cauda.pipeline.results.tiles import place_words
 
-HEIGHT = 46
+HEIGHT = 42
 _MARK_X, _WORDS_X = 124, 182
 _STRIP = 8  # at the page's left edge: full for severe, outlined for moderate, hatched for what was not graded
 
 
 def draw_row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding, tile: Tile | None) -> None:
     """One level, ``HEIGHT`` pixels high. Words stand on one plain ground: people and machines read them alike."""
-    base = y + 34
+    base = y + 31
     quiet = finding.abstained is Reason.NOT_IMAGED
     colour = drawing.MUTED if quiet else drawing.TEXT
     step = words.severity_step(words.scale_of(report), finding.grade) if finding.grade else 0
@@ -32,7 +32,7 @@ def draw_row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding
         end -= drawing.width_of(place, 28) + 16
     said = words.finding_words(finding, words.scale_of(report))
     size = drawing.fitted(said, end - _WORDS_X, 30, 19)
-    mark = (_MARK_X, y + 12, _MARK_X + 34, y + 36)
+    mark = (_MARK_X, y + 9, _MARK_X + 34, y + 33)
     if step:
         ink = (drawing.TEXT, drawing.MODERATE, drawing.SEVERE)[step - 1]
         drawing.severity_bars(draw, mark, step, ink)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cauda.core.domain import Level, Reason, Status
 from cauda.pipeline.pictures import Pictures
+from cauda.pipeline.results.heat_page import render_heat_page
 from cauda.pipeline.results.notices import render_not_analysed, render_retracted
 from cauda.pipeline.results.page import render_page
 
@@ -76,10 +77,13 @@ SAID = {
 ALWAYS = ("UNVERIFIED", "Central canal only", "No result is not a normal result", "Cauda sends no alerts")
 
 
-def read(picture: Image.Image, tmp_path: Path) -> str:
+NOTICES = (not_analysed, retracted)
+
+
+def read(picture: Image.Image, tmp_path: Path, *, notice: bool = False) -> str:
     """What tesseract reads of rows at twice their size, or of a notice with its blocks of large type as it is."""
     path = tmp_path / "page.png"
-    times, layout = (1, "3") if 500 < picture.height < 700 else (2, "6")
+    times, layout = (1, "3") if notice else (2, "6")
     picture.resize((picture.width * times, picture.height * times), Image.Resampling.LANCZOS).save(path)
     return subprocess.run(
         ["tesseract", str(path), "-", "--psm", layout], capture_output=True, text=True, check=True, timeout=180
@@ -93,12 +97,36 @@ def plain(text: str) -> str:
 
 @pytest.mark.parametrize("make", SAID, ids=lambda make: make.__name__)
 def test_each_page_says_what_it_must_and_nobodys_name_nor_any_date(make: Callable[[], Page], tmp_path: Path) -> None:
-    text = read(Image.fromarray(make()), tmp_path)
+    text = read(Image.fromarray(make()), tmp_path, notice=make in NOTICES)
     for words in (*SAID[make], *ALWAYS):
         assert plain(words) in plain(text), (words, text)
     for secret in (*given.NAME.split("^"), given.PATIENT_ID, given.ACCESSION, "19640229", "S17", "LWS"):
         assert plain(secret) not in plain(text)
     assert not re.search(r"(19|20)\d\d[-/. ]?[01]\d[-/. ]?[0-3]\d|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b", text)
+
+
+def heat() -> Page:
+    return render_heat_page(given.report(), given.pictures(), {}, given.context())
+
+
+# The place that OHIF 3.13 gives an image in a window of 1280 x 800 and of 1920 x 1080, and of its film-loop control the
+# width, the upper and the lower edge in that place, in whose middle it hangs: measured in the browser, in its pixels.
+PLACES = ((955, 742), (1595, 1022))
+CONTROL = (163, 40, 84)
+
+
+@pytest.mark.parametrize("make", [*SAID, heat], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_no_word_stands_where_ohif_lays_its_film_loop_control(place: tuple[int, int], make: Callable[[], Page]) -> None:
+    """`make viewers` looks there in OHIF itself."""
+    page = make()
+    zoom = min(place[0] / page.shape[1], place[1] / page.shape[0])
+    above = (place[1] / zoom - page.shape[0]) / 2
+    wide, upper, lower = (length / zoom for length in CONTROL)
+    top, bottom = (max(round(edge - above), 0) for edge in (upper, lower))
+    left, right = (round((page.shape[1] + sign * wide) / 2) for sign in (-1, 1))
+    part = page[top:bottom, left:right]
+    assert (part == part[:, :1]).all(), "each line there is of one colour"
 
 
 def seen(page: Page, sight: str) -> Page:

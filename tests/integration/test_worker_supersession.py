@@ -69,12 +69,15 @@ def note_of(at: House) -> Dataset:
 
 
 def head_of(at: House, page: str, folder: Path) -> str:
-    """What tesseract reads of what a page says that it replaces."""
+    """What tesseract reads of what a page says left that it replaces, and right that changed."""
     (row,) = at.rows("result", sop_uid=page)
-    lines = Image.fromarray(dcmread(at.data / row["path"]).pixel_array).getchannel("R").crop((0, 80, 1024, 140))
-    lines.resize((2048, 120), Image.Resampling.LANCZOS).save(folder / "head.png")
-    command = ["tesseract", str(folder / "head.png"), "-", "--psm", "6"]
-    read = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    red = Image.fromarray(dcmread(at.data / row["path"]).pixel_array).getchannel("R")
+    read = ""
+    for left in (0, 512):
+        column = red.crop((left, 80, left + 512, 180))
+        column.resize((1024, 200), Image.Resampling.LANCZOS).save(folder / "head.png")
+        command = ["tesseract", str(folder / "head.png"), "-", "--psm", "6"]
+        read += subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     return " ".join(read.split())
 
 

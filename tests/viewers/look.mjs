@@ -8,6 +8,8 @@ import { chromium } from 'playwright-core';
 
 const [program, base, orthanc, out] = process.argv.slice(2);
 const studies = JSON.parse(readFileSync(0, 'utf8'));
+const usual = { width: 1500, height: 900 };
+const windows = [[1280, 800], [1920, 1080]]; // in which the page is looked at as well
 const patience = { timeout: 240_000, polling: 500 };
 const browser = await chromium.launch({
   executablePath: program,
@@ -20,6 +22,7 @@ const browser = await chromium.launch({
 
 // What stands in the viewport that has the focus, as the viewer itself says; null until a picture is there.
 const shown = () => {
+  if (!window.services) return null;
   const { viewportGridService, displaySetService, cornerstoneViewportService } = window.services;
   const { activeViewportId, viewports } = viewportGridService.getState();
   const [uid] = viewports.get(activeViewportId)?.displaySetInstanceUIDs ?? [];
@@ -36,8 +39,41 @@ const newest = (modality) =>
     .sort((a, b) => `${a.SeriesDate}${a.SeriesTime}`.localeCompare(`${b.SeriesDate}${b.SeriesTime}`))
     .at(-1)?.displaySetInstanceUID ?? null;
 
+// What the viewer lays over the image in the focused viewport, its film-loop control and its words: for each the left,
+// top, right and bottom in the image's pixels. The control is what holds the button that plays, and the one that closes.
+const laid = () => {
+  const { viewportGridService, cornerstoneViewportService } = window.services;
+  const viewport = cornerstoneViewportService.getCornerstoneViewport(viewportGridService.getState().activeViewportId);
+  const { imageData } = viewport.getImageData();
+  const canvas = viewport.canvas.getBoundingClientRect();
+  const [columns] = imageData.getDimensions();
+  const [left, top] = viewport.worldToCanvas(imageData.indexToWorld([-0.5, -0.5, 0]));
+  const [right] = viewport.worldToCanvas(imageData.indexToWorld([columns - 0.5, -0.5, 0]));
+  const zoom = (right - left) / columns;
+  const x = (at) => (at - canvas.left - left) / zoom;
+  const y = (at) => (at - canvas.top - top) / zoom;
+  const found = [];
+  const add = (what, box) => {
+    const over = box.right > canvas.left && box.left < canvas.right && box.bottom > canvas.top && box.top < canvas.bottom;
+    if (over && box.width) found.push({ what, box: [x(box.left), y(box.top), x(box.right), y(box.bottom)] });
+  };
+  let control = document.querySelector('[data-cy="cine-player-play-pause"]');
+  while (control && control.querySelectorAll('svg').length < 4) control = control.parentElement;
+  if (control) add('film-loop control', control.getBoundingClientRect());
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  while (texts.nextNode()) {
+    const { textContent, parentElement } = texts.currentNode;
+    if (!textContent.trim() || control?.contains(parentElement)) continue;
+    if (!parentElement.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    range.selectNodeContents(texts.currentNode);
+    add(textContent, range.getBoundingClientRect());
+  }
+  return found;
+};
+
 async function look({ name, uid, series }) {
-  const page = await browser.newPage({ viewport: { width: 1500, height: 900 } });
+  const page = await browser.newPage({ viewport: usual });
   page.setDefaultTimeout(patience.timeout);
   const errors = [];
   page.on('pageerror', (error) => page.url().startsWith(base) && errors.push(String(error)));
@@ -50,7 +86,7 @@ async function look({ name, uid, series }) {
   await page.getByText('Skip all').click();
   await page.getByText('Confirm and hide').click();
   await page.waitForFunction(shown, null, patience);
-  const found = { name, opened: await page.evaluate(shown), capture: null, measurements: [], jumps: [], errors };
+  const found = { name, opened: await page.evaluate(shown), capture: null, laid: [], measurements: [], jumps: [], errors };
   await shot('opens');
 
   const thumbnail = async (modality) => {
@@ -61,6 +97,12 @@ async function look({ name, uid, series }) {
   await page.waitForFunction(`(${shown})()?.modality === 'OT'`, null, patience);
   found.capture = await page.evaluate(shown);
   await shot('capture');
+  for (const [width, height] of windows) {
+    await page.setViewportSize({ width, height });
+    await shot(`capture-${width}`); // it comes after the viewer has drawn anew
+    found.laid.push({ width, height, over: await page.evaluate(laid) });
+  }
+  await page.setViewportSize(usual);
 
   const report = await thumbnail('SR');
   if (report) { // a study that was not analysed gets none

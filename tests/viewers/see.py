@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
+from PIL import Image
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -50,7 +52,9 @@ STUDIES = {
     "revised": 4,
     "not-graded": 5,
     "withheld": 0,
+    "unmarked": 6,
 }  # which phantom; "graded" has every grade
+LATE = {"revised", "unmarked"}  # whose caudal slices come late; "unmarked" has no RESEARCH band
 GRADES = {"Normal/Mild", "Moderate", "Severe"}
 
 
@@ -78,9 +82,11 @@ def main() -> None:
         )  # fmt: skip
         (given.out / "seen.json").write_text(answer.stdout)
         looked = json.loads(answer.stdout)
-        wrong = [
-            f"{seen['name']}: {what}" for seen in looked for what in faults(seen, contents(pacs, studies[seen["name"]]))
-        ]
+        wrong = []
+        for seen in looked:
+            files = contents(pacs, studies[seen["name"]])
+            Image.fromarray(newest(files)["OT"].pixel_array).save(given.out / f"{seen['name']}-page.png")
+            wrong += [f"{seen['name']}: {what}" for what in faults(seen, files)]
     said = {one["label"].rpartition(": ")[2] for seen in looked for one in seen["measurements"]}
     if not given.only and not said >= GRADES:
         wrong.append(f"not every grade was seen, only {sorted(said)}")
@@ -107,22 +113,24 @@ def series(pacs: Orthanc, study_uid: str) -> dict[str, str]:
 
 def scene(at: House, pacs: Orthanc, only: Sequence[str] | None) -> dict[str, str]:
     """Study Instance UIDs by what became of the study; images and results are in the archive."""
-    post = replace(at.post(), parts=load_bundle(STARTER, None))
+    parts = load_bundle(STARTER, None)
+    unmarked = replace(parts, info=replace(parts.info, clinical=True))
     made = {}
     for name, number in STUDIES.items():
         if only and name not in only:
             continue
+        post = replace(at.post(), parts=unmarked if name == "unmarked" else parts)
         drawn = Protocol(balanced=True, syntax=ExplicitVRLittleEndian)
         images = withheld() if name == "withheld" else make_study(SEED, number, drawn).images
         axial = [one for one in images if abs(float(one.ImageOrientationPatient[4])) > 0.5]
-        late = {"not-graded": axial, "revised": axial[2 * len(axial) // 3 :]}.get(name, [])
+        late = axial if name == "not-graded" else axial[2 * len(axial) // 3 :] if name in LATE else []
         later = {image.SOPInstanceUID for image in late}
         first = [image for image in images if image.SOPInstanceUID not in later]
         for image in first if name == "not-graded" else images:
             pacs.post("/instances", part10(image))
         made[name] = at.complete(first)
         work(post)
-        if name == "revised":  # the caudal slices come late
+        if name in LATE:
             at.complete(late)
             work(post)
     return made
@@ -150,18 +158,32 @@ def contents(pacs: Orthanc, study_uid: str) -> list[Dataset]:
     return [pydicom.dcmread(io.BytesIO(pacs.file(one["id"]))) for one in pacs.instances(study_uid)]
 
 
+def newest(files: Sequence[Dataset]) -> dict[str, Dataset]:
+    """The newest object of each modality."""
+    return {one.Modality: one for one in sorted(files, key=lambda one: one.SeriesTime)}
+
+
 def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
     """What the viewer showed and should not have, or the other way round."""
     of = {modality: [one for one in files if one.Modality == modality] for modality in ("MR", "OT", "SR")}
-    wanted = {"not-graded": (0, 1), "revised": (2, 2)}.get(seen["name"], (1, 1))
+    wanted = (0, 1) if seen["name"] == "not-graded" else (2, 2) if seen["name"] in LATE else (1, 1)
     if (len(of["SR"]), len(of["OT"])) != wanted:
         yield f"the archive has {len(of['SR'])} SR and {len(of['OT'])} SC"
-    if seen["opened"]["series"] not in {one.SeriesInstanceUID for one in of["MR"]}:
+    images = {one.SeriesInstanceUID for one in of["MR"]}
+    if seen["opened"]["series"] not in images:
         yield f"opens on {seen['opened']}, which is none of the images' series"
-    newest = {kind: max(found, key=lambda one: one.SeriesTime) for kind, found in of.items() if found}
-    if f"/{newest['OT'].SOPInstanceUID}/" not in seen["capture"]["image"]:
+    last = newest(files)
+    page = last["OT"]
+    if f"/{page.SOPInstanceUID}/" not in seen["capture"]["image"]:
         yield f"shows {seen['capture']} for the newest Secondary Capture"
-    told = sorted(regions(newest["SR"])) if "SR" in newest else []
+    for window in seen["laid"]:
+        at = f"in a window of {window['width']} x {window['height']}"
+        if not any(one["what"] == "film-loop control" for one in window["over"]):
+            yield f"has no film-loop control {at}"
+        for one in window["over"]:
+            if not quiet(page.pixel_array, one["box"]):
+                yield f"lays {one['what']!r} over words of the page, at {[round(n) for n in one['box']]} of it {at}"
+    told = sorted(regions(last["SR"])) if "SR" in last else []
     if sorted((one["label"], one["sop"]) for one in seen["measurements"]) != told:
         yield f"takes over {seen['measurements']}, but the newest report has {told}"
     for jump in seen["jumps"]:
@@ -170,6 +192,13 @@ def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
     if seen["name"] == "withheld" and not any("NOT GRADED: motion" in one["label"] for one in seen["measurements"]):
         yield f"has no level that was not graded among {[one['label'] for one in seen['measurements']]}"
     yield from (f"page error {error}" for error in seen["errors"])
+
+
+def quiet(page: NDArray[np.uint8], box: Sequence[float]) -> bool:
+    """Whether no mark stands in a box of the page (left, top, right, bottom): each line there is of one colour."""
+    left, top, right, bottom = (max(round(edge), 0) for edge in box)
+    part = page[top:bottom, left:right]
+    return bool((part == part[:, :1]).all())
 
 
 def regions(report: Dataset) -> list[tuple[str, str]]:
