@@ -10,6 +10,7 @@ const [program, base, orthanc, out] = process.argv.slice(2);
 const studies = JSON.parse(readFileSync(0, 'utf8'));
 const usual = { width: 1500, height: 900 };
 const windows = [[1280, 800], [1920, 1080]]; // in which the page is looked at as well
+const ways = ['basic?', 'segmentation?', 'viewer?hangingprotocolid=@ohif/mnGrid&']; // other modes, another hanging protocol
 const patience = { timeout: 240_000, polling: 500 };
 const browser = await chromium.launch({
   executablePath: program,
@@ -86,7 +87,7 @@ async function look({ name, uid, series }) {
   await page.getByText('Skip all').click();
   await page.getByText('Confirm and hide').click();
   await page.waitForFunction(shown, null, patience);
-  const found = { name, opened: await page.evaluate(shown), capture: null, laid: [], measurements: [], jumps: [], errors };
+  const found = { name, opened: await page.evaluate(shown), capture: null, laid: [], ways: [], measurements: [], jumps: [], errors };
   await shot('opens');
 
   const thumbnail = async (modality) => {
@@ -142,6 +143,12 @@ async function look({ name, uid, series }) {
     } else {
       await shot('report');
     }
+  }
+  for (const way of name === 'revised' ? ways : []) { // it has most series of ours
+    await page.goto(`${base}/${way}StudyInstanceUIDs=${uid}`);
+    await page.waitForFunction(shown, null, patience);
+    found.ways.push({ way, ...(await page.evaluate(shown)) });
+    await shot(`opens-${way.replace(/\W+/g, '-')}`);
   }
   for (const [modality, id] of Object.entries(series)) {
     await page.goto(`${orthanc}/web-viewer/app/viewer.html?series=${id}`);

@@ -170,8 +170,9 @@ def faults(seen: dict[str, Any], files: Sequence[Dataset]) -> Iterator[str]:
     if (len(of["SR"]), len(of["OT"])) != wanted:
         yield f"the archive has {len(of['SR'])} SR and {len(of['OT'])} SC"
     images = {one.SeriesInstanceUID for one in of["MR"]}
-    if seen["opened"]["series"] not in images:
-        yield f"opens on {seen['opened']}, which is none of the images' series"
+    for opened in (seen["opened"], *seen["ways"]):
+        if opened["series"] not in images:
+            yield f"opens on {opened}, which is none of the images' series"
     last = newest(files)
     page = last["OT"]
     if f"/{page.SOPInstanceUID}/" not in seen["capture"]["image"]:
