@@ -10,7 +10,7 @@ from pathlib import Path
 import builders
 from listener_house import House, listener
 from peers import until
-from raw_peer import VERIFICATION, connected
+from raw_peer import ABORT, VERIFICATION, RawPeer, c_store_rq, connected, fragment
 
 EXPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 MR = builders.MR_IMAGE
@@ -53,3 +53,29 @@ def resident_bytes() -> int:
 def descriptors() -> int:
     """How many files and sockets this process has open."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def associated(peer: RawPeer) -> None:
+    """It has its association."""
+    assert peer.associate(CONTEXTS)
+
+
+def in_a_message(peer: RawPeer) -> None:
+    """It has said that a data set follows."""
+    associated(peer)
+    peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
+
+
+def silent(peer: RawPeer) -> bool:
+    """Say nothing more; whether the door ended the connection."""
+    while (got := peer.receive()) is not None:
+        if got[0] == ABORT:
+            return True
+    return True
+
+
+def deaf(peer: RawPeer, asked: bytes) -> None:
+    """Ask for ever and read nothing; ConnectionError when the door has ended it, TimeoutError when it has not."""
+    peer.sock.settimeout(60)
+    while True:
+        peer.send(asked)

@@ -7,22 +7,30 @@ import itertools
 import json
 import socket
 import struct
-import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import needs
 import pytest
-from certificates import authority
-from impatient_door import CONTEXTS, EXPLICIT, MIB, MR, descriptors, door, honest, image, resident_bytes
-from listener_house import listener
+from impatient_door import (
+    CONTEXTS,
+    EXPLICIT,
+    MIB,
+    MR,
+    associated,
+    door,
+    honest,
+    image,
+    in_a_message,
+    resident_bytes,
+    silent,
+)
 from logged import logged
-from peers import HOST, until
+from peers import until
 from raw_peer import (
     ABORT,
     P_DATA,
@@ -38,12 +46,10 @@ from raw_peer import (
 )  # fmt: skip
 
 from cauda.core import schema
-from cauda.listener import dimse, stock, tls
+from cauda.listener import dimse
 from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
-_LISTENS = "0A"  # a state in /proc/net/tcp
-_TCP_REPAIR = 19  # Linux; Python has no name for it
 
 
 def drip(peer: RawPeer, content: bytes) -> bool:
@@ -64,47 +70,30 @@ def drip(peer: RawPeer, content: bytes) -> bool:
     return False
 
 
-def silent(peer: RawPeer) -> bool:
-    """Say nothing more; whether the door ended the connection."""
-    while (got := peer.receive()) is not None:
-        if got[0] == 0x07:
-            return True
-    return True
-
-
-def _associated(peer: RawPeer) -> None:
-    assert peer.associate(CONTEXTS)
-
-
-def _in_a_message(peer: RawPeer) -> None:
-    _associated(peer)
-    peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True))
-
-
 LORIS: dict[str, Callable[[RawPeer], bool]] = {
     "silent before the association": silent,
     "drips its A-ASSOCIATE": lambda peer: drip(peer, associate_rq(CONTEXTS)),
     "stops within its A-ASSOCIATE": lambda peer: (peer.send(associate_rq(CONTEXTS)[:50]), silent(peer))[1],
-    "silent in an association": lambda peer: (_associated(peer), silent(peer))[1],
-    "stops within the header of a PDU": lambda peer: (_associated(peer), peer.send(b"\x04\x00\x00"), silent(peer))[2],
-    "drips a PDU": lambda peer: (_associated(peer), drip(peer, fragment(1, bytes(16000), command=True, last=False)))[1],
+    "silent in an association": lambda peer: (associated(peer), silent(peer))[1],
+    "stops within the header of a PDU": lambda peer: (associated(peer), peer.send(b"\x04\x00\x00"), silent(peer))[2],
+    "drips a PDU": lambda peer: (associated(peer), drip(peer, fragment(1, bytes(16000), command=True, last=False)))[1],
     "stops within a command set": lambda peer: (
-        _associated(peer), peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5")[:40], command=True, last=False)),
+        associated(peer), peer.send(fragment(1, c_store_rq(MR, "1.2.3.4.5")[:40], command=True, last=False)),
         silent(peer)
     )[2],
     "drips small PDUs of a command set": lambda peer: (
-        _associated(peer), drip(peer, fragment(1, b"a", command=True, last=False))
+        associated(peer), drip(peer, fragment(1, b"a", command=True, last=False))
     )[1],
     "stops within a PDU": lambda peer: (
-        _in_a_message(peer), peer.send(fragment(1, bytes(9000), command=False, last=False)[:5000]), silent(peer)
+        in_a_message(peer), peer.send(fragment(1, bytes(9000), command=False, last=False)[:5000]), silent(peer)
     )[2],
-    "stops between the PDUs of a message": lambda peer: (_in_a_message(peer), silent(peer))[1],
+    "stops between the PDUs of a message": lambda peer: (in_a_message(peer), silent(peer))[1],
     "drips small PDUs of a message": lambda peer: (
-        _in_a_message(peer), drip(peer, fragment(1, b"a", command=False, last=False))
+        in_a_message(peer), drip(peer, fragment(1, b"a", command=False, last=False))
     )[1],
-    "stays after its release": lambda peer: (_associated(peer), peer.release(), silent(peer))[2],
-    "stays after its abort": lambda peer: (_associated(peer), peer.send(pdu(ABORT, bytes(4))), silent(peer))[2],
-    "drips after its release": lambda peer: (_associated(peer), peer.release(), drip(peer, bytes(1)))[2],
+    "stays after its release": lambda peer: (associated(peer), peer.release(), silent(peer))[2],
+    "stays after its abort": lambda peer: (associated(peer), peer.send(pdu(ABORT, bytes(4))), silent(peer))[2],
+    "drips after its release": lambda peer: (associated(peer), peer.release(), drip(peer, bytes(1)))[2],
 }  # fmt: skip
 
 
@@ -124,100 +113,6 @@ def test_who_is_slow_is_ended_at_every_stage_and_holds_up_nobody(tmp_path: Path,
         until(lambda: threading.active_count() <= threads, what="no thread left")
 
 
-HALF_OPEN: dict[str, Callable[[RawPeer], None]] = {
-    "before the association": lambda _: None,
-    "in the association request": lambda peer: peer.send(associate_rq(CONTEXTS)[:50]),
-    "between messages": _associated,
-    "in a message": _in_a_message,
-}
-
-
-@pytest.mark.parametrize("stage", HALF_OPEN)
-def test_who_vanishes_without_a_word_is_forgotten(tmp_path: Path, stage: str) -> None:
-    """No FIN and no RST, as when a cable is pulled: a half-open connection (RFC 9293 3.5.1)."""
-    with door(tmp_path) as house:
-        threads = threading.active_count()
-        with connected(house.ports.dimse) as peer:
-            HALF_OPEN[stage](peer)
-            until(lambda: _connections(house.ports.dimse) == 1, what="it is let in")
-            try:
-                peer.sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)  # closed now, the kernel says nothing
-            except PermissionError:
-                needs.absent("TCP_REPAIR needs CAP_NET_ADMIN")
-        honest(house, "1.2.3.4.6")
-        until(lambda: threading.active_count() <= threads, what="no thread left")
-        until(lambda: _connections(house.ports.dimse) == 0, what="no socket left")
-
-
-def _connections(port: int) -> int:
-    """How many sockets of ours are ends of connections to a port of ours, by the kernel's table (proc(5))."""
-    held = set()
-    for one in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            held.add(str(one.readlink()).removeprefix("socket:[").removesuffix("]"))
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[1].endswith(f":{port:04X}") and row[3] != _LISTENS and row[9] in held for row in rows)
-
-
-def waiting(server: socket.socket) -> int:
-    """How many connections the kernel holds that nobody has accepted: tcpi_unacked of a socket that listens."""
-    return int.from_bytes(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28], sys.byteorder)
-
-
-@pytest.mark.parametrize("secure", [False, True])
-def test_a_burst_of_callers_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool) -> None:
-    """While the door is busy with one of them, the kernel holds the others; those it does not call again later."""
-    pair = authority(tmp_path / "ca", "hospital")
-    waits: list[socket.socket] = []
-    go_on = threading.Event()
-    kind = tls.TlsServer if secure else stock.PlainServer
-
-    def slow(server: Any, *_: object) -> bool:
-        waits.append(server.socket)
-        return go_on.wait(300)
-
-    monkeypatch.setattr(kind, "verify_request", slow)
-    given = {"certificate": pair.certificate, "key": pair.key, "port": 0}
-    with listener(tmp_path / "data", tls=given) as house, ExitStack() as held:
-        held.callback(go_on.set)
-        port = house.ports.tls if secure else house.ports.dimse
-        held.enter_context(connected(port))
-        until(lambda: waits, what="the first one let in")
-        callers = [held.enter_context(socket.socket()) for _ in range(100)]
-        for one in callers:
-            one.setblocking(False)
-            one.connect_ex((HOST, port))
-        until(lambda: waiting(waits[0]) == len(callers), what="all of them waiting")
-
-
-def test_a_load_balancers_probes_cost_nothing_that_stays(tmp_path: Path) -> None:
-    with door(tmp_path) as house:
-
-        def probe(times: int) -> tuple[int, int, int]:
-            for _ in range(times):
-                with connected(house.ports.dimse):
-                    pass
-            until(lambda: threading.active_count() <= threads, what="every probe forgotten")
-            return descriptors(), resident_bytes(), threading.active_count()
-
-        threads = threading.active_count()
-        files, memory, _ = probe(50)
-        files_later, memory_later, _ = probe(150)
-        assert files_later <= files + 2
-        assert memory_later - memory < 16 * MIB
-        assert house.rows(schema.refused_peer) == []
-
-
-def test_silent_connections_do_not_take_the_places_of_senders(tmp_path: Path) -> None:
-    with door(tmp_path, max_associations=10, acse_timeout_s=8, network_timeout_s=8) as house:
-        with ExitStack() as held:
-            peers = [held.enter_context(connected(house.ports.dimse)) for _ in range(15)]
-            honest(house, "1.2.3.4.7")
-            peers += [held.enter_context(connected(house.ports.dimse)) for _ in range(15)]
-            assert all(silent(peer) for peer in peers[20:]), "no more are held than half of four times as many"
-        until(lambda: threading.active_count() < 15, what="they are gone")
-
-
 @pytest.mark.parametrize("kind", [0x01, P_DATA, 0x05, 0x07, 0x08, 0xFF])
 @pytest.mark.parametrize("associated", [False, True])
 def test_a_length_of_gigabytes_is_not_believed(tmp_path: Path, kind: int, associated: bool) -> None:
@@ -225,7 +120,7 @@ def test_a_length_of_gigabytes_is_not_believed(tmp_path: Path, kind: int, associ
         before = resident_bytes()
         with connected(house.ports.dimse) as peer:
             if associated:
-                _associated(peer)
+                associated(peer)
             peer.send(pdu(kind, bytes(100), length=0xFFFFFFF0))
             assert silent(peer)
         assert resident_bytes() - before < 64 * MIB
@@ -237,7 +132,7 @@ def test_a_deflate_bomb_is_refused_without_being_inflated(tmp_path: Path) -> Non
     bomb += packed.flush()
     with door(tmp_path, max_object_bytes=8 * MIB) as house, connected(house.ports.dimse) as peer:
         before = resident_bytes()
-        _associated(peer)
+        associated(peer)
         answer = peer.store(5, MR, "1.2.3.4.5", bomb)
         assert answer is not None
         assert (answer.status, answer.comment) == (0xA700, "data set inflates to more than 8 MiB")
@@ -253,7 +148,7 @@ def nested(depth: int) -> bytes:
 
 def test_sequences_nested_without_end_are_answered(tmp_path: Path) -> None:
     with door(tmp_path) as house, connected(house.ports.dimse) as peer:
-        _associated(peer)
+        associated(peer)
         for depth in (100, 100_000):
             answer = peer.store(1, MR, "1.2.3.4.5", nested(depth))
             assert answer is not None
@@ -265,7 +160,7 @@ def test_a_uid_that_is_none_is_answered_and_never_becomes_a_path(tmp_path: Path,
     with door(tmp_path) as house:
         before = sorted(path.name for path in tmp_path.iterdir())
         with connected(house.ports.dimse) as peer:
-            _associated(peer)
+            associated(peer)
             answer = peer.store(1, MR, uid, image("1.2.3.4.5"))
             assert answer is None or answer.status in {0xC000, 0xA900, 0x0117, 0x0110}
         assert sorted(path.name for path in tmp_path.iterdir()) == before
@@ -278,7 +173,7 @@ def test_who_hangs_up_within_a_pdu_leaves_nothing_behind(tmp_path: Path, where: 
     with door(tmp_path) as house:
         threads = threading.active_count()
         with connected(house.ports.dimse) as peer:
-            _in_a_message(peer)
+            in_a_message(peer)
             peer.send(fragment(1, image("1.2.3.4.5"), command=False, last=True)[:where])
             if rude:  # a reset instead of an orderly close
                 peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -390,7 +285,7 @@ def test_a_command_set_that_is_none_ends_in_an_answer_or_an_abort(tmp_path: Path
     with door(tmp_path) as house:
         threads = threading.active_count()
         with connected(house.ports.dimse) as peer:
-            _associated(peer)
+            associated(peer)
             for at in range(0, max(len(COMMANDS[what]), 1), 16000):
                 part = COMMANDS[what][at : at + 16000]
                 try:
