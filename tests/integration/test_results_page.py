@@ -196,3 +196,38 @@ def test_the_text_lies_in_the_top_third_and_is_read_when_the_page_is_shown_512_w
         assert plain(str(finding.grade)) in line, (level, lines)
         if level in given.pictures().tiles:
             assert plain(f"Se 7 Im {given.LEVEL_SLICES[level]}") in line, (level, lines)
+
+
+def marks(page: Page, tmp_path: Path) -> list[tuple[int, int]]:
+    """Where the words RESEARCH: ... DIAGNOSIS begin below the head, from the top; read as text scattered over pictures.
+
+    The head, the page's upper eighth, is made black: it says the same.
+    """
+    blank = page.copy()
+    blank[: len(page) // 8] = 0
+    picture, path, times = Image.fromarray(blank), tmp_path / "marks.png", 3
+    picture.resize((picture.width * times, picture.height * times), Image.Resampling.LANCZOS).save(path)
+    command = ["tesseract", str(path), "-", "--psm", "11", "tsv"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout
+    seen = [line.split("\t") for line in table.splitlines()[1:]]
+    at = {
+        word: sorted((int(row[7]) // times, int(row[6]) // times) for row in seen if word in row[11])
+        for word in ("RESEARCH", "DIAGNOSIS")
+    }
+    assert len(at["RESEARCH"]) == len(at["DIAGNOSIS"]), table
+    return at["RESEARCH"]
+
+
+@pytest.mark.parametrize("heat_map", [False, True])
+@pytest.mark.parametrize("research", [True, False])
+def test_research_stands_below_every_tile(heat_map: bool, research: bool, tmp_path: Path) -> None:
+    """CLINICAL.md 16; a tile without a picture too. A page that is no research says it nowhere."""
+    report, pictures, context = given.report(), given.pictures(), given.context(research=research)
+    page = render_heat_page(report, pictures, {}, context) if heat_map else render_page(report, pictures, context)
+    found = marks(page, tmp_path)
+    assert len(found) == (len(Level) if research else 0)
+    if research:
+        lines = [[x for y, x in found if abs(y - line) < 4] for line in (found[0][0], found[-1][0])]
+        assert [len(line) for line in lines] == [3, 2]
+        assert np.abs(np.subtract(lines[0][:2], lines[1])).max() < 4, "below each other"
+        assert np.ptp(np.diff(lines[0])) < 4, "at one distance"

@@ -6,6 +6,7 @@ They are written out here: a test that takes them from the product agrees with w
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -75,6 +76,19 @@ def test_the_count_is_explained_and_the_footer_stands_on_report_and_page(tmp_pat
     assert squeezed(NUMBERING) in seen
     for sentence in FOOTER.split(". "):
         assert squeezed(sentence) in seen
+
+
+@pytest.mark.peers
+def test_a_bundle_with_a_footer_of_its_own_has_that_on_report_and_page_and_no_other(tmp_path: Path) -> None:
+    """CLINICAL.md 15: the footer comes from the bundle's conditions."""
+    own = "Central canal at L4/L5 only. Nothing else was looked at. Cauda sends no alerts."
+    report = given.report(*given.all_graded(), bundle=replace(given.bundle(), footer=own))
+    written, seen = both(report, tmp_path)
+    assert own in written
+    assert squeezed(own) in seen
+    other = "Not assessed: lateral recess"
+    assert other not in written
+    assert squeezed(other) not in seen
 
 
 @pytest.mark.peers
