@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, exists, func, insert, or_, select, update
@@ -112,8 +113,8 @@ def freeze(
         .order_by(table.c.number.desc())
         .limit(1)
     ).first()
-    if kind is RevisionKind.GRADE and last is not None:
-        identity = identity or last.identity  # new images are the same patient's, whom the archive has named
+    if last is not None and (kind is RevisionKind.GRADE or identity_checked is False):
+        identity = identity or last.identity  # nobody was corrected: the same patient, whom the archive has named
     key = conn.execute(
         insert(table)
         .values(
@@ -173,6 +174,16 @@ def coming(conn: Connection, study_uid: str) -> bool:
     )
     unsettled = or_(study.c.state == StudyState.RECEIVING, study.c.corrected_at.is_not(None), open_one)
     return conn.execute(select(study.c.uid).where(study.c.uid == study_uid, unsettled)).first() is not None
+
+
+def named(conn: Connection, study_uid: str) -> dict[int, Mapping[str, str]]:
+    """What archives made of the identity: revision -> what it was made with, back to the last as the images have it."""
+    table = schema.revision
+    query = select(table.c.id, table.c.identity).where(
+        table.c.study_uid == study_uid, table.c.kind != RevisionKind.RETRACT
+    )
+    rows = conn.execute(query.order_by(table.c.number.desc())).all()
+    return {row.id: row.identity for row in takewhile(lambda row: row.identity, rows)}
 
 
 def inputs(conn: Connection, revision_id: int) -> list[Input]:

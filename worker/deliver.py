@@ -129,17 +129,15 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
         case Verdict.OTHER:
             words = f"the archive has this study with another {', '.join(check.differing)}"
             with post.ledger.write() as conn:
-                if not revisions.coming(conn, claim.study_uid) and not _reissue(post, conn, claim, to, check):
-                    intake.hold(post.ledger, conn, claim.study_uid, Reason.IDENTITY_MISMATCH, words)
+                if not revisions.coming(conn, claim.study_uid):
+                    _settle(post, conn, claim, to, check, words)
             raise Unavailable(Reason.IDENTITY_MISMATCH, words)
 
 
 def _unchecked(post: Post, claim: Claim, to: Destination) -> None:
     """An archive that cannot be asked gets results that say so; those that do not are made again."""
     with post.ledger.write() as conn:
-        table = schema.revision
-        checked = conn.execute(select(table.c.identity_checked).where(table.c.id == claim.revision_id)).scalar_one()
-        unsaid = bool(checked) and claim.kind in READ  # a note says nothing of it
+        unsaid = bool(_checked(conn, claim)) and claim.kind in READ  # a note says nothing of it
         if unsaid and not revisions.coming(conn, claim.study_uid):
             reason = "the archive cannot be asked whose study it is"
             revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
@@ -151,18 +149,37 @@ def _unchecked(post: Post, claim: Claim, to: Destination) -> None:
         raise Unavailable(Reason.IDENTITY_UNKNOWN, "the archive does not answer whose study it is")
 
 
-def _reissue(post: Post, conn: Connection, claim: Claim, to: Destination, check: Check) -> bool:
-    """Have the results made again with the archive's values; False when a person has to decide.
+def _settle(post: Post, conn: Connection, claim: Claim, to: Destination, check: Check, words: str) -> None:
+    """Have the results made again with the archive's values, or hold the study where a person has to decide.
 
-    That is so where the site wants it, where the archive has the study more than once, and where the results were made
-    with just these values and it still says other.
+    That is so where the site wants it, where the archive has the study more than once, and where results were made with
+    just these values before: made so again, they would be another archive's other patient, and so on for ever.
     """
+    named = revisions.named(conn, claim.study_uid) if check.archive else {}
+    made = [
+        key
+        for key, identity in named.items()
+        if all(identity.get(keyword) == check.archive[keyword] for keyword in check.differing)
+    ]
+    if to.demographics == "archive" and check.archive and not made:
+        reason = "the archive names the study otherwise"
+        unchecked = False if _checked(conn, claim) is False else None  # another archive cannot be asked, still
+        frozen = revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
+                                  kind=RevisionKind.REISSUE, identity=check.archive,
+                                  identity_checked=unchecked)  # fmt: skip
+        if frozen is not None:
+            return
+    if any(key > claim.revision_id for key in made):
+        return  # those are to go instead, once somebody has them made
+    if any(key < claim.revision_id for key in made):
+        words += ", and earlier results had just that: the archives disagree, or this one changed back; correct them"
+    intake.hold(post.ledger, conn, claim.study_uid, Reason.IDENTITY_MISMATCH, words)
+
+
+def _checked(conn: Connection, claim: Claim) -> bool | None:
+    """What the claim's results say of their identity; None where they are notes alone."""
     table = schema.revision
-    made_with = conn.execute(select(table.c.identity).where(table.c.id == claim.revision_id)).scalar_one() or {}
-    new = any(made_with.get(keyword) != check.archive.get(keyword) for keyword in check.differing)
-    if to.demographics == "hold" or not check.archive or not new:
-        return False
-    reason = "the archive names the study otherwise"
-    key = revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
-                           kind=RevisionKind.REISSUE, identity=check.archive)  # fmt: skip
-    return key is not None
+    checked: bool | None = conn.execute(
+        select(table.c.identity_checked).where(table.c.id == claim.revision_id)
+    ).scalar_one()
+    return checked

@@ -9,7 +9,8 @@ import builders
 import pytest
 from graded import grade, sending, work
 from pydicom import dcmread
-from scripted_archive import archive
+from scripted_archive import Archive, archive
+from worker_house import House, house
 
 from cauda.core import intake
 from cauda.core.domain import Reason
@@ -112,6 +113,63 @@ def test_an_archive_that_is_at_odds_with_itself_is_left_to_a_person(tmp_path: Pa
         assert at.states("revision") == ["reported"]
         assert at.rows("study")[0]["hold"] == Reason.IDENTITY_MISMATCH
         assert peer.attempts == 0
+
+
+@pytest.mark.parametrize("as_received", [False, True])
+def test_two_archives_that_name_the_patient_differently_are_left_to_a_person(
+    tmp_path: Path, *, as_received: bool
+) -> None:
+    """Results made as one has it are wrong for the other: that ends, and neither gets the other's."""
+    with archive() as one, archive() as two:
+        at = _sending_to_both(tmp_path, one, two)
+        images = grade(at)
+        names = ("PID1" if as_received else "FIRST", "SECOND")
+        for peer, name in zip((one, two), names, strict=True):
+            peer.knows(images[0], PatientID=name)
+        _many_rounds(at)
+        (study,) = at.rows("study")
+        assert study["hold"] == Reason.IDENTITY_MISMATCH
+        assert "another PatientID, and earlier results had just that: the archives disagree" in study["hold_text"]
+        assert len(at.rows("revision")) <= 3
+        for peer, name in zip((one, two), names, strict=True):
+            assert {dcmread(BytesIO(_file(raw[0])), force=True).PatientID for raw in peer.received.values()} <= {name}
+        assert one.attempts >= 2, "whoever was asked first has its results"
+        before = [at.rows(table) for table in ("revision", "result", "delivery", "event")]
+        asked = len(one.asked), len(two.asked)
+        _many_rounds(at)
+        assert [at.rows(table) for table in ("revision", "result", "delivery", "event")] == before
+        assert (len(one.asked), len(two.asked)) == asked
+
+
+def test_an_archive_that_answers_nothing_beside_one_that_names_the_patient_otherwise(tmp_path: Path) -> None:
+    """What one needs in the results, that nobody was asked, does not undo what the other needs, and the reverse."""
+    with archive() as silent, archive() as other:
+        silent.find_status = 0xC000
+        at = _sending_to_both(tmp_path, silent, other)
+        other.knows(grade(at)[0], PatientID="MERGED7")
+        _many_rounds(at)
+        assert len(at.rows("revision")) <= 3
+        assert at.rows("study")[0]["hold"] is None
+        last = at.rows("revision")[-1]["id"]
+        sent = [row for row in at.rows("result", revision_id=last) if row["kind"] in {"sr", "sc"}]
+        assert len(sent) == 2
+        for row in sent:
+            assert at.states("delivery", result_id=row["id"]) == ["accepted", "accepted"]
+            result = dcmread(tmp_path / row["path"])
+            assert result.PatientID == "MERGED7"
+        assert b"Identity not checked against the archive" in (tmp_path / sent[0]["path"]).read_bytes()
+
+
+def _sending_to_both(data: Path, one: Archive, two: Archive) -> House:
+    urls = [f"{peer.dimse}?demographics=archive" for peer in (one, two)]
+    return house(data, simulated=True, destinations=urls, delivery={"confirm_after_s": 1000 * DAY_S})
+
+
+def _many_rounds(at: House) -> None:
+    for _ in range(12):
+        work(at)
+        grade_next(at.post())
+        at.clock[0] += 900
 
 
 def _file(dataset: bytes) -> bytes:
