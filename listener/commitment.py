@@ -1,7 +1,8 @@
 """Storage commitment on the wire (PS3.4 J): what a sender may ask of us, and what an archive reports of our results.
 
 The first is off by default, and then not negotiated: a modality takes it as leave to delete its copy (CLINICAL.md 2).
-The second is always taken, from whoever may call and takes the SCP's role for it (CLINICAL.md 28).
+The second is always taken, from whoever may call and takes the SCP's role for it (CLINICAL.md 28), under our title or
+the one that asked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cauda.core import commitments, log, stack, uids
 from cauda.core.commitment_requests import Instance
 from cauda.core.errors import CaudaError, Rejected
 from cauda.core.ledger import Ledger
+from cauda.core.settings import Settings
 from cauda.listener.committer import PUSH_MODEL, PUSH_MODEL_INSTANCE, Committer
 
 MOST_INSTANCES = 20_000
@@ -30,22 +32,29 @@ _INVALID, _NO_SUCH_ACTION, _UNRECOGNISED, _NO_ROOM = 0x0115, 0x0123, 0x0211, 0x0
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
 
-def handlers(ledger: Ledger, committer: Committer | None) -> list[Any]:
-    """For ``make_server``; without a committer nobody may ask."""
+def titles(settings: Settings) -> frozenset[str]:
+    """Those by which archives know us beside our own: they report to the one that asked them."""
+    used = {one.calling_aet for one in settings.destinations if one.commitment and one.calling_aet}
+    return frozenset(used) - {settings.node.aet}
+
+
+def handlers(ledger: Ledger, committer: Committer | None, aet: str) -> list[Any]:
+    """For ``make_server``; without a committer nobody may ask, and under another title than ``aet`` neither."""
     return [
-        (evt.EVT_REQUESTED, _negotiate, [committer is not None]),
+        (evt.EVT_REQUESTED, _negotiate, [aet if committer is not None else None]),
         (evt.EVT_N_ACTION, _asked, [committer]),
         (evt.EVT_N_EVENT_REPORT, _reported, [ledger]),
         *([(evt.EVT_DIMSE_RECV, committer.heard)] if committer is not None else []),
     ]
 
 
-def _negotiate(event: Any, may_ask: bool) -> None:
-    """Take from this association's contexts the roles that nobody may have (PS3.7 D.3.3.4)."""
-    acceptor = event.assoc.acceptor
-    if may_ask:
+def _negotiate(event: Any, asked: str | None) -> None:
+    """Take from this association's contexts the roles that nobody may have (PS3.7 D.3.3.4); who calls ``asked`` may."""
+    acceptor, requestor = event.assoc.acceptor, event.assoc.requestor
+    turned_away = not acceptor.writeable
+    if turned_away or asked == str(requestor.primitive.called_ae_title).strip():
         return
-    proposed = event.assoc.requestor.role_selection.get(PUSH_MODEL)
+    proposed = requestor.role_selection.get(PUSH_MODEL)
     contexts = acceptor.supported_contexts
     others = [context for context in contexts if context.abstract_syntax != PUSH_MODEL]
     if proposed is not None and proposed.scp_role:

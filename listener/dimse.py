@@ -26,7 +26,7 @@ from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
-from cauda.listener import accepted, data_path, stock, tls, upper_layer
+from cauda.listener import accepted, commitment, data_path, stock, tls, upper_layer
 from cauda.listener.committer import PUSH_MODEL
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
@@ -118,7 +118,7 @@ def _application(door: Door) -> AE:
     ae = AE(settings.node.aet)
     ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
-    ae.require_called_aet = True
+    ae.require_called_aet = False  # `_judge` does; it knows more titles than one
     ae.maximum_associations = _ANY_NUMBER  # pynetdicom counts connections that have said nothing; `_requested` does not
     ae.maximum_pdu_size = settings.limits.max_pdu_bytes
     ae.acse_timeout = settings.limits.acse_timeout_s
@@ -139,6 +139,12 @@ def _contexts() -> Shared:
         PUSH_MODEL, scu_role=True, scp_role=True
     )  # `commitment` takes back what is not for this one
     return Shared(ae.supported_contexts)
+
+
+@cache
+def _contexts_of_reports() -> Shared:
+    """What is taken under a title by which an archive knows us: nothing that could be stored."""
+    return Shared(one for one in _contexts() if one.abstract_syntax in {_VERIFICATION, PUSH_MODEL})
 
 
 def _handlers(door: Door, *, replaced: bool) -> list[Any]:
@@ -217,13 +223,13 @@ def _requested(event: Any, door: Door) -> None:
 def _judge(event: Any, door: Door) -> None:
     """Everything that can be wrong with a caller, in one place: who is turned away is told once, with one reason."""
     calling, called, address = _peer(event)
-    limits = door.settings.limits
+    limits, own = door.settings.limits, door.settings.node.aet
     anywhere = _anywhere(event, door)
     caps = door.guests.caps(calling, address, limits, anywhere=anywhere)
     verdict = door.guests.verdict(calling, address, anywhere=anywhere)
     if verdict is Verdict.OUT:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
-    elif called != door.settings.node.aet:
+    elif called not in {own, *commitment.titles(door.settings)}:
         _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
     elif (
         len(door.sessions) >= limits.max_associations
@@ -231,6 +237,8 @@ def _judge(event: Any, door: Door) -> None:
     ):
         _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
     else:
+        if called != own:
+            event.assoc.acceptor.supported_contexts = _contexts_of_reports()
         event.assoc.acceptor.maximum_length = caps.max_pdu_bytes
         if isinstance(event.assoc.dul, data_path.UpperLayer):
             event.assoc.dul.bound_pdus(caps.max_pdu_bytes)

@@ -20,11 +20,12 @@ from cauda.core.errors import Rejected
 from cauda.core.part import Part
 from cauda.core.settings import Settings
 from cauda.core.slots import Slots
-from cauda.listener import head
+from cauda.listener import accepted, head
 from cauda.listener.filer import Arrived, Told
 from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
 
+_SOP_CLASSES = frozenset(accepted.SOP_CLASSES)
 _ROOM_EVERY_BYTES = 1 << 24  # how much of a large object may come before free space is looked at again
 
 
@@ -149,6 +150,8 @@ class Store:
         request = self._request
         if request.sop_class_uid != request.abstract_syntax:
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
+        if request.sop_class_uid not in _SOP_CLASSES:  # in a context for C-ECHO, or for commitment
+            raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID is none of objects that are stored")
         meta = file_meta(
             sop_class_uid=request.sop_class_uid,
             sop_uid=uids.checked(request.sop_uid, "SOP Instance UID"),

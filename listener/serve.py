@@ -69,7 +69,7 @@ def run(
     )
     shown = _bound_http(settings, book, store, certificates, [*dicomweb.routes(door), *pages.routes(desk)])
     try:
-        servers = dimse.start(door, certificates, commitment.handlers(book, committer))
+        servers = dimse.start(door, certificates, commitment.handlers(book, committer, settings.node.aet))
     except Misconfigured:
         shown.stop()
         _close(slots)

@@ -111,7 +111,7 @@ class Hospital:
 
 
 @contextmanager
-def opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hospital]:
+def opened(data: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iterator[Hospital]:
     """One whose listener ticks as fast as it can."""
     time, ticks = Time(), [0]
     tick = completeness.tick
@@ -127,5 +127,5 @@ def opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hospital]:
     monkeypatch.setattr(serve, "_TICK_S", 0.01)
     monkeypatch.setattr(serve, "_SEEN_EVERY_S", 0.0)
     server = {"after_release_s": 600, "quiet_s": 600, "hard_age_s": 5400}
-    with listener(data, completeness=server) as house:
+    with listener(data, completeness=server, **settings) as house:
         yield Hospital(house=house, time=time, ticks=ticks)

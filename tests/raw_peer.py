@@ -29,14 +29,19 @@ def item(kind: int, body: bytes) -> bytes:
 
 
 def associate_rq(
-    contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW", max_pdu: int = 16384
-) -> bytes:
-    """An A-ASSOCIATE-RQ that proposes (SOP class, transfer syntax) pairs as contexts 1, 3, 5 ..."""
+    contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW", max_pdu: int = 16384,
+    as_scp: Sequence[str] = (),
+) -> bytes:  # fmt: skip
+    """An A-ASSOCIATE-RQ that proposes (SOP class, transfer syntax) pairs as contexts 1, 3, 5 ...
+
+    ``as_scp`` are the classes for which the SCP's role is asked for (PS3.7 D.3.3.4).
+    """
     proposed = b"".join(
         item(0x20, bytes([2 * n + 1, 0, 0, 0]) + item(0x30, abstract.encode()) + item(0x40, syntax.encode()))
         for n, (abstract, syntax) in enumerate(contexts)
     )
-    user = item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, b"1.2.3.4"))
+    roles = b"".join(item(0x54, struct.pack(">H", len(uid)) + uid.encode() + b"\0\1") for uid in as_scp)
+    user = item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, b"1.2.3.4") + roles)
     titles = called.encode().ljust(16) + calling.encode().ljust(16)
     fixed = struct.pack(">H2x", 1) + titles + bytes(32)
     return pdu(0x01, fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + proposed + user)
@@ -111,8 +116,9 @@ def c_echo_rq(message_id: int = 1) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A response: its status, Error Comment, and the message that it answers."""
+    """A response: its Command Field, status, Error Comment, and the message that it answers."""
 
+    field: int
     status: int
     comment: str
     answers: int
@@ -152,10 +158,11 @@ class RawPeer:
         return bytes(got)
 
     def associate(
-        self, contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW", max_pdu: int = 16384
-    ) -> bool:
+        self, contexts: Sequence[tuple[str, str]], *, called: str = "CAUDA", calling: str = "RAW", max_pdu: int = 16384,
+        as_scp: Sequence[str] = (),
+    ) -> bool:  # fmt: skip
         """Propose; whether an association was accepted, whatever became of its contexts."""
-        self.send(associate_rq(contexts, called=called, calling=calling, max_pdu=max_pdu))
+        self.send(associate_rq(contexts, called=called, calling=calling, max_pdu=max_pdu, as_scp=as_scp))
         answer = self.receive()
         if answer is None or answer[0] != ASSOCIATE_AC:
             return False
@@ -227,6 +234,7 @@ def _parsed(command: bytes) -> Answer:
         found[number] = command[at + 8 : at + 8 + length]
         at += 8 + length
     return Answer(
+        field=struct.unpack("<H", found[0x0100])[0],
         status=struct.unpack("<H", found[0x0900])[0],
         comment=found.get(0x0902, b"").decode("ascii").rstrip(),
         answers=struct.unpack("<H", found[0x0120])[0],

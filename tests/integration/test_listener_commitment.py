@@ -1,4 +1,4 @@
-"""Storage commitment at the door: what senders may ask of us, and what archives report of our results.
+"""Storage commitment at the door: what senders may ask of us.
 
 Orthanc is the archive that holds images, and asks as a modality does; pynetdicom plays askers of other habits.
 """
@@ -15,25 +15,25 @@ from typing import Any
 
 import builders
 import pytest
-from dicom_peers import Orthanc, echoscu, orthanc
+from dicom_peers import Orthanc, orthanc
 from impatient_door import image
 from listener_house import House, listener, with_meta
 from peers import HOST, free_port, until
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, build_role, evt
+from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from raw_peer import RawPeer, c_echo_rq, c_store_rq, connected, n_action_rq, n_event_report_rsp
+from reporting_archive import ECHO, INSTANCE, PUSH_MODEL, archive, nothing, question, report
 from sqlalchemy import update
 
 from cauda.core import commitment_requests, commitments, schema
-from cauda.core.schema import CommitmentState, DeliveryState
+from cauda.core.schema import CommitmentState
 
 pytestmark = pytest.mark.peers
-PUSH_MODEL, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
-ECHO, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
+IMPLICIT = "1.2.840.10008.1.2"
 NOWHERE = "2.25.404"
 DICOMWEB = ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"]
 
@@ -63,24 +63,6 @@ def on(url: str, *, asker: tuple[str, int] | None = None, wait_s: float = 0.5) -
 
 def references(images: Sequence[Dataset]) -> list[tuple[str, str]]:
     return [(str(image.SOPClassUID), str(image.SOPInstanceUID)) for image in images]
-
-
-def question(transaction: str, instances: Sequence[tuple[str, str]]) -> Dataset:
-    asked = Dataset()
-    asked.TransactionUID = transaction
-    asked.ReferencedSOPSequence = []
-    for sop_class, sop_uid in instances:
-        one = Dataset()
-        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, sop_uid
-        asked.ReferencedSOPSequence.append(one)
-    return asked
-
-
-def nothing() -> Dataset:
-    """A data set that says nothing of what it should."""
-    empty = Dataset()
-    empty.RetrieveAETitle = "PACS"
-    return empty
 
 
 class Told:
@@ -300,55 +282,6 @@ def test_a_question_that_is_none_is_refused_and_the_door_stays_open(tmp_path: Pa
         assert not house.rows(schema.commitment_request)
 
 
-def sent(house: House, transaction: str, sop_uids: Sequence[str]) -> None:
-    """Results that an archive has accepted, and was asked to commit."""
-    with house.book.write() as conn:
-        conn.execute(
-            schema.study.insert().values(uid="1.1", state="complete", source="MR1", first_at=0.0, opened_at=0.0)
-        )
-        conn.execute(
-            schema.revision.insert().values(id=1, study_uid="1.1", number=1, kind="grade", state="reported",
-                                            not_before=0.0, frozen_at=0.0, complete_reason="quiet", config_digest="c",
-                                            code_version="0")
-        )  # fmt: skip
-        for number, sop_uid in enumerate(sop_uids, 1):
-            conn.execute(
-                schema.result.insert().values(id=number, revision_id=1, study_uid="1.1", kind="sr", sop_class_uid="1.2",
-                                              sop_uid=sop_uid, series_uid="1.8", path="x", sha256="x", made_at=0.0)
-            )  # fmt: skip
-            conn.execute(
-                schema.delivery.insert().values(result_id=number, study_uid="1.1", destination="pacs",
-                                                state=DeliveryState.ACCEPTED, not_before=0.0, created_at=0.0,
-                                                transaction_uid=transaction)
-            )  # fmt: skip
-
-
-@contextmanager
-def archive(port: int, *, scp: bool = True) -> Iterator[Any]:
-    """An association of an archive that reports, as SCP of commitment and under a title of its own."""
-    ae = AE("PACS_NIGHT")
-    ae.add_requested_context(PUSH_MODEL)
-    ae.add_requested_context(ECHO)
-    roles = [build_role(PUSH_MODEL, scp_role=True)] if scp else []
-    opened = ae.associate(HOST, port, ae_title="CAUDA", ext_neg=roles)
-    try:
-        yield opened
-    except BaseException:
-        opened.abort()  # a release would wait for a thread of pynetdicom's that may be gone
-        raise
-    if opened.is_established:
-        opened.release()
-
-
-def report(opened: Any, transaction: str, good: Sequence[str], bad: Sequence[str] = ()) -> int:
-    said = question(transaction, [("1.2", sop_uid) for sop_uid in good])
-    said.FailedSOPSequence = question(transaction, [("1.2", sop_uid) for sop_uid in bad]).ReferencedSOPSequence
-    for one in said.FailedSOPSequence:
-        one.FailureReason = 0x0112
-    status, _ = opened.send_n_event_report(said, 2 if bad else 1, PUSH_MODEL, INSTANCE)
-    return int(status.Status)
-
-
 @pytest.mark.usefixtures("data_path")
 def test_a_bug_over_a_question_or_a_report_is_a_status_and_the_association_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -366,27 +299,3 @@ def test_a_bug_over_a_question_or_a_report_is_a_status_and_the_association_goes_
         with archive(house.ports.dimse) as opened:
             assert report(opened, "2.25.9", ["2.25.1"]) == 0x0110
             assert opened.send_c_echo().Status == 0x0000
-
-
-@pytest.mark.usefixtures("data_path")
-def test_a_late_report_from_another_title_on_a_new_association_commits_what_we_sent(tmp_path: Path) -> None:
-    """With the other half of commitment, what others may ask of us, switched off."""
-    with listener(tmp_path / "data") as house, archive(house.ports.dimse) as opened:
-        sent(house, "2.25.77", ["2.25.1", "2.25.2"])
-        assert report(opened, "2.25.77", ["2.25.1"], ["2.25.2"]) == 0x0000
-        states = {row["result_id"]: (row["state"], row["reason_text"]) for row in house.rows(schema.delivery)}
-        assert states[1] == (DeliveryState.COMMITTED, None)
-        assert states[2][0] == DeliveryState.ACCEPTED
-        assert "0112" in states[2][1]
-
-
-def test_a_report_of_no_transaction_or_of_nothing_is_refused_and_changes_nothing(tmp_path: Path) -> None:
-    with listener(tmp_path / "data") as house, archive(house.ports.dimse) as opened:
-        sent(house, "2.25.77", ["2.25.1"])
-        assert report(opened, "2.25.78", ["2.25.1"]) == 0x0115
-        status, _ = opened.send_n_event_report(nothing(), 1, PUSH_MODEL, INSTANCE)
-        assert status.Status == 0x0115
-        with pytest.raises(ValueError, match="SCU role"):  # who reports may not ask
-            opened.send_n_action(question("2.25.9", []), 1, PUSH_MODEL, INSTANCE)
-        assert house.row(schema.delivery)["state"] == DeliveryState.ACCEPTED
-        assert echoscu(house.ports.dimse)
