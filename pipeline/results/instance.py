@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 
@@ -150,11 +151,24 @@ def _offset(sources: Sequence[Dataset]) -> timezone | None:
 
 def _time(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> None:
     at = local_time(sources, context)
-    date, time = at.strftime("%Y%m%d"), at.strftime("%H%M%S.%f")
-    made.SeriesDate = made.ContentDate = made.InstanceCreationDate = date
-    made.SeriesTime = made.ContentTime = made.InstanceCreationTime = time
+    made.ContentDate = made.InstanceCreationDate = at.strftime("%Y%m%d")
+    made.ContentTime = made.InstanceCreationTime = at.strftime("%H%M%S.%f")
+    # A scanner's clock may be ahead of ours; what hangs by time finds our series behind the images all the same.
+    begun = max([at.replace(tzinfo=None), *(time for one in sources for time in _just_after(one))])
+    made.SeriesDate, made.SeriesTime = begun.strftime("%Y%m%d %H%M%S.%f").split()
     if _offset(sources) is not None:
         copy_element(made, sources[0], "TimezoneOffsetFromUTC")
+
+
+def _just_after(source: Dataset) -> Iterator[datetime]:
+    """A second after each time at which an image says that it or its series was begun; what is no time is left out."""
+    for what in ("Series", "Acquisition", "Content"):
+        date, time = (str(source.get(f"{what}{part}") or "").strip() for part in ("Date", "Time"))
+        whole, _, fraction = time.partition(".")
+        with suppress(ValueError, OverflowError):
+            stamp = f"{date:_<8}{whole:0<6}.{fraction or 0}"
+            read = datetime.strptime(stamp, "%Y%m%d%H%M%S.%f")  # noqa: DTZ007  as the images count time
+            yield read + timedelta(seconds=1)
 
 
 def _equipment(made: Dataset, context: ResultContext) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
-from zoneinfo import ZoneInfo
 
 import builders_results as given
 import highdicom
@@ -377,22 +376,3 @@ def test_series_number_and_description_do_not_disturb_hanging() -> None:
     assert (sr.SeriesNumber, sr.SeriesDescription) == (9901, "RESEARCH CAUDA AI canal unverified")
     assert made(research=False).SeriesDescription == "CAUDA AI canal unverified"
     assert "FrameOfReferenceUID" not in sr
-
-
-def test_time_is_told_as_the_images_tell_it() -> None:
-    """Their offset is copied only if they have one; otherwise the site's zone decides (CLINICAL.md 30)."""
-    with_offset = structured_report(
-        given.report(),
-        given.sources(TimezoneOffsetFromUTC="-0330"),
-        given.context(site_timezone=ZoneInfo("Asia/Tokyo")),
-    )
-    assert (with_offset.ContentDate, with_offset.ContentTime) == ("20261120", "180015.250000")
-    assert reread(with_offset).TimezoneOffsetFromUTC == "-0330"
-    at_site = made(site_timezone=ZoneInfo("Asia/Tokyo"))
-    assert (at_site.ContentDate, at_site.ContentTime) == ("20261121", "063015.250000")
-    assert "TimezoneOffsetFromUTC" not in at_site
-
-
-def test_a_time_without_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="time zone"):
-        given.context(at=given.AT.replace(tzinfo=None))
