@@ -227,6 +227,12 @@ def refused(ledger: Ledger, claim: Claim, reason: Reason, words: str) -> bool:
         return _finish(ledger, conn, claim, state, reason, words)
 
 
+def park(ledger: Ledger, claim: Claim, reason: Reason) -> bool:
+    """The destination's settings keep the object back; nothing was sent."""
+    with ledger.write() as conn:
+        return _finish(ledger, conn, claim, DeliveryState.PARKED, reason, "")
+
+
 def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff, *, answered: bool = True) -> bool:
     """The object cannot go now: due again later. ``answered`` says that the destination was spoken to."""
     with ledger.write() as conn:

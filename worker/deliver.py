@@ -21,20 +21,27 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.schema import READ, WITHDRAWING, ResultKind, RevisionKind
 from cauda.core.settings import Destination
+from cauda.pipeline.report_json import from_json
 from cauda.worker import folder, identity
+from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.archive import open_archive
 from cauda.worker.confirm import confirm_next
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.identity import Check, Verdict
 from cauda.worker.post import Post
+from cauda.worker.results import is_research
 
 # What opens the destination's breaker; anything else that passes concerns this object alone.
 _AWAY = {Reason.DESTINATION_DOWN, Reason.DESTINATION_REFUSED, Reason.DESTINATION_BUSY}
 _SPOKEN_TO = {Reason.STUDY_ABSENT, Reason.IDENTITY_MISMATCH, Reason.IDENTITY_UNKNOWN}
 
 
-class _Held(Exception):
-    """The study was held, or the claim is somebody else's: nothing may leave."""
+class _Stopped(Exception):
+    """Nothing may leave: a hold, a claim that is somebody else's, the settings. ``end`` writes it down."""
+
+    def __init__(self, end: Callable[[], bool]) -> None:
+        super().__init__()
+        self.end = end
 
 
 def deliver_next(post: Post) -> bool:
@@ -58,9 +65,9 @@ def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
     logger = log.get("deliver")
     try:
         words = _send(post, claim, to)
-    except _Held:
+    except _Stopped as stop:
         logger.info("delivery_stopped")
-        return partial(_stand_back, post, claim)
+        return stop.end
     except Unavailable as error:
         logger.warning("delivery_waits", reason=error.reason)  # the archive's words may name a patient
         if error.reason in _AWAY:
@@ -87,6 +94,7 @@ def _send(post: Post, claim: Claim, to: Destination) -> str:
     content = spool.read(post.spool, claim.path)
     if hashlib.sha256(content).hexdigest() != claim.sha256:
         raise Rejected(Reason.DISK_FAILED, f"the outbox does not hold what was made: {claim.path}; check the disk")
+    _ask_settings(post, claim, to, content)
     result = dcmread(BytesIO(content))
     if to.path is not None:
         _hold_on(post, claim)
@@ -101,10 +109,23 @@ def _send(post: Post, claim: Claim, to: Destination) -> str:
         return archive.store(result, content)
 
 
+def _ask_settings(post: Post, claim: Claim, to: Destination, content: bytes) -> None:
+    """They may have been others when the results were made; what takes results back follows what was sent."""
+    if claim.kind not in READ:
+        return
+    table = schema.revision
+    with post.ledger.read() as conn:
+        report = from_json(conn.execute(select(table.c.report).where(table.c.id == claim.revision_id)).scalar_one())
+    patient = dcmread(BytesIO(content), specific_tags=["PatientName", "PatientID"])  # what is sent stays undecoded
+    (now,) = addressees([to], research=is_research(report), phantom=is_phantom(patient))
+    if now.parked is not None:
+        raise _Stopped(partial(deliveries.park, post.ledger, claim, now.parked))
+
+
 def _hold_on(post: Post, claim: Claim) -> None:
     """The last look before something leaves the house."""
     if not deliveries.renew(post.ledger, claim, lease_s=post.settings.delivery.lease_s):
-        raise _Held
+        raise _Stopped(partial(_stand_back, post, claim))
 
 
 def _stand_back(post: Post, claim: Claim) -> bool:

@@ -12,10 +12,12 @@ from peers import until
 from scripted_archive import archive
 from worker_house import house
 
-from cauda.core import deliveries
+from cauda.core import deliveries, resending, retractions
 from cauda.core.domain import Reason
+from cauda.core.settings import Destination
 from cauda.worker import folder
 from cauda.worker.deliver import deliver_next
+from cauda.worker.grade import grade_next
 
 DAY_S = 86_400.0
 
@@ -187,3 +189,42 @@ def test_a_folder_that_cannot_be_written_is_waited_for(tmp_path: Path) -> None:
     at.clock[0] += 60
     work(at)
     assert at.states("delivery") == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "options", "reason"),
+    [
+        ("A^B", "127.0.0.1", "?shadow=1", Reason.SHADOW),
+        ("A^B", "127.1", "", Reason.NOT_RESEARCH),  # this machine too, in a form that does not count as such
+        ("PHANTOM^CAUDA", "127.1", "?research=1", Reason.PHANTOM_NOT_LIVE),
+    ],
+)
+def test_what_was_due_stays_here_once_the_settings_keep_it_back(
+    tmp_path: Path, name: str, host: str, options: str, reason: Reason
+) -> None:
+    """Settings change and the node is restarted; an operator's "send again" is no way around them."""
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        peer.knows(grade(at, PatientName=name)[0])
+        assert at.states("delivery") == ["due", "due"]
+        now = Destination.model_validate({"name": peer.dimse, "url": f"dimse://ARCHIVE@{host}:{peer.port}{options}"})
+        peer.asked.clear()
+        at.write(resending.retry)
+        assert work(at, destinations=(now,)) == 2
+        assert [(row["state"], row["reason"]) for row in at.rows("delivery")] == [("parked", reason)] * 2
+        assert len(at.rows("event", kind="delivery_parked")) == 2
+        assert (peer.attempts, peer.asked) == (0, [])
+
+
+def test_what_takes_results_back_reaches_a_destination_that_gets_no_more(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = grade(at)
+        peer.knows(images[0])
+        work(at)
+        shadow = (Destination.model_validate(f"{peer.dimse}?shadow=1"),)
+        at.write(retractions.retract, str(images[0].StudyInstanceUID), retractions.Why.WRONG_GRADE)
+        assert grade_next(at.post(destinations=shadow))
+        work(at, destinations=shadow)
+        (note,) = at.rows("result", kind="ko")
+        assert peer.order[-1] == note["sop_uid"]
