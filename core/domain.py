@@ -268,6 +268,7 @@ class BundleInfo:
     scale: GradeScale
     clinical: bool = False
     footer: str = ""  # CLINICAL.md 15, from the bundle's conditions
+    calibration: str = ""  # how its probabilities were calibrated, and on what; empty where nothing says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

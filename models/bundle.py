@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def save_bundle(folder: Path, made: Made, card: Card) -> str:
             "classifiers": {level.value: one for level, one in g.classifiers.items()},
             "temperatures": {level.value: one for level, one in g.temperatures.items()},
             "grades": g.grades,
+            "held_out": {level.value: cases for level, cases in g.held_out.items()},
         },
         folder / GRADERS,
         compress=3,
@@ -128,17 +129,24 @@ def load_bundle(folder: Path, expected_digest: str | None = None, *, device: str
         grades=stored["grades"],
         centre=centre,
         spread=spread,
+        held_out={Level(name): cases for name, cases in stored.get("held_out", {}).items()},
     )
     embedder = TimmEmbedder(Backbone(**manifest.backbone.model_dump()), load_file(folder / BACKBONE), device=device)
     _recompute(folder, embedder, graders)
     return Parts(
-        info=manifests.info(manifest, digest),
+        info=replace(manifests.info(manifest, digest), calibration=_calibration(graders, manifest)),
         localiser=UNetLocaliser(load_file(folder / LOCALISER), device=device),
         embedder=embedder,
         grader=graders,
         preprocessing=Preprocessing(**manifest.preprocessing.model_dump()),
         templates=dict(zip(Level, templates, strict=True)),
     )
+
+
+def _calibration(graders: LevelGraders, manifest: Manifest) -> str:
+    """The temperatures do not know whose images they were fitted on; the manifest does."""
+    data = [one.removeprefix("Grader: ") for one in manifest.training_data if not one.startswith("Localiser: ")]
+    return f"{graders.calibration()}; data: {'; '.join(data) or 'not stated'}"
 
 
 def _recompute(folder: Path, embedder: TimmEmbedder, graders: LevelGraders) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,15 @@ class LevelGraders:
     grades: int
     centre: F64  # (D,) of the training embeddings
     spread: F64  # (D,)
+    held_out: Mapping[Level, int] = field(default_factory=dict)  # cases behind each temperature, where that is kept
+
+    def calibration(self) -> str:
+        """How the probabilities are calibrated, for who reads a result; it names no level (CLINICAL.md 9)."""
+        numbers = [self.held_out.get(level, 0) for level in self.temperatures]
+        least, most = min(numbers), max(numbers)
+        cases = f"{least} a level" if least == most else f"{least} to {most} a level"
+        known = cases if least else "their number is not recorded"
+        return f"temperature per level, on cases kept out of the fit ({known})"
 
     def predict_proba(self, features: F32, levels: Sequence[Level]) -> F64:
         """Probabilities (N, G), mildest first, for features (N, D)."""
@@ -74,7 +83,7 @@ def fit(
     """
     if name not in REGISTRY:
         raise Misconfigured(f"grader {name!r} is unknown; allowed: {', '.join(REGISTRY)}")
-    classifiers, temperatures = {}, {}
+    classifiers, temperatures, held_out = {}, {}, {}
     for level in Level:
         here = np.array([one == level for one in levels])
         train, held = here & ~calibration, here & calibration
@@ -83,6 +92,7 @@ def fit(
         classifiers[level] = REGISTRY[name]().fit(features[train], grades[train])
         raw = _probabilities(classifiers[level], features[held], scale)
         temperatures[level] = temperature(raw, grades[held])
+        held_out[level] = int(held.sum())
     usual = features[~calibration]
     return LevelGraders(
         classifiers=classifiers,
@@ -90,6 +100,7 @@ def fit(
         grades=scale,
         centre=usual.mean(axis=0).astype(np.float64),
         spread=usual.std(axis=0).astype(np.float64) + 1e-6,
+        held_out=held_out,
     )
 
 

@@ -110,6 +110,7 @@ def _bundle(info: BundleInfo | None) -> Json | None:
         "scale": info.scale.value,
         "clinical": info.clinical,
         "footer": info.footer,
+        "calibration": info.calibration,
     }
 
 

@@ -43,7 +43,6 @@ class ResultContext:
     tracking_uids: Mapping[Level, str]  # random once, then the same over all revisions of a study
     revision: int = 1
     research: bool = True  # CLINICAL.md 16: every page and description says so
-    calibration: str = "uncalibrated"  # on which data the probabilities were calibrated
     site_timezone: tzinfo | None = None  # used where the images state no offset
     identity: Mapping[str, object] = field(default_factory=dict)  # DICOM keyword -> value; str, or raw bytes
     identity_checked: bool = True  # False: the archive could not be asked (CLINICAL.md 25)

@@ -113,8 +113,7 @@ def _algorithm(report: Report, context: ResultContext) -> list[Dataset]:
     """TID 4019. The parameters say what must be equal for two results to be comparable."""
     bundle = report.bundle
     parameters = [
-        f"bundle digest {bundle.digest}" if bundle else "no bundle",
-        f"calibration {context.calibration}",
+        *([f"bundle digest {bundle.digest}", words.calibration_words(report, bundle)] if bundle else ["no bundle"]),
         f"configuration {context.configuration_digest}",
         f"code {context.code_version}",
         words.completeness_words(context),

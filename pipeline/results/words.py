@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cauda.core.domain import Condition, Finding, GradeScale, Level, Reason, Report
+from cauda.core.domain import BundleInfo, Condition, Finding, GradeScale, Level, Reason, Report
 from cauda.pipeline.results.context import ResultContext
 
 NUMBERING = "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count."
@@ -102,6 +102,11 @@ def series_description(context: ResultContext) -> str:
 def footer(report: Report) -> str:
     """What was not looked at: the bundle's own words when it has some (CLINICAL.md 15)."""
     return report.bundle.footer if report.bundle and report.bundle.footer else FOOTER
+
+
+def calibration_words(report: Report, bundle: BundleInfo) -> str:
+    """How the probabilities were calibrated, as far as the bundle says."""
+    return guarded(report, f"calibration {bundle.calibration or 'not stated by the bundle'}")
 
 
 def guarded(report: Report, text: str) -> str:

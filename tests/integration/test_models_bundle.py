@@ -78,6 +78,19 @@ def test_what_was_saved_is_what_is_loaded(folder: Path, made: Made) -> None:
     assert manifest.read_manifest(folder)[0].intended_use == CARD.intended_use
 
 
+def test_a_loaded_bundle_says_how_and_on_what_it_was_calibrated(folder: Path, made: Made, tmp_path: Path) -> None:
+    """Every fifth of 30 crops a level calibrates. A bundle that does not hold their number says that it does not."""
+    how = "temperature per level, on cases kept out of the fit"
+    assert load_bundle(folder).info.calibration == f"{how} (6 a level); data: noise"
+    uneven = made.graders.held_out | {Level.L1_L2: 5, Level.L5_S1: 8}
+    assert "(5 to 8 a level)" in replace(made.graders, held_out=uneven).calibration()
+    older = replace(made, graders=replace(made.graders, held_out={}))
+    data = ("Grader: crops of a site", "Localiser: something else")
+    save_bundle(tmp_path / "older", older, replace(CARD, training_data=data))
+    said = load_bundle(tmp_path / "older").info.calibration
+    assert said == f"{how} (their number is not recorded); data: crops of a site"
+
+
 def test_another_digest_than_the_configured_one_refuses(folder: Path) -> None:
     assert "bundle_digest" in refused(folder, "0" * 64).message
 

@@ -31,7 +31,9 @@ FULL = Report(
     study_instance_uid="1.2.3",
     status=Status.REPORTED,
     frame_of_reference_assumed=True,
-    bundle=BundleInfo(name="b", version="1", digest="ab", scale=GradeScale.RSNA_3, footer="Canal only."),
+    bundle=BundleInfo(
+        name="b", version="1", digest="ab", scale=GradeScale.RSNA_3, footer="Canal only.", calibration="c"
+    ),
     levels_from="sagittal",
     series=(SeriesUse(series_instance_uid="1.2.4", role=SeriesRole.AXIAL_T2, slices=30, note="n"),),
     findings=(

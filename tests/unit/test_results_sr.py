@@ -300,7 +300,8 @@ def test_the_longest_description_fits_its_field() -> None:
 
 
 def test_what_made_the_result_stands_in_the_algorithm_and_the_equipment() -> None:
-    sr = made(completeness="counts matched", calibration="site, 80 levels")
+    bundle = replace(given.bundle(), calibration="site, 80 levels")
+    sr = made(given.report(bundle=bundle), completeness="counts matched")
     texts = [item.TextValue for item in read.children(read.of_template(sr, "1410")[0], "111002")]
     assert texts == [
         f"bundle digest {'ab' * 32}", "calibration site, 80 levels", f"configuration {'cd' * 32}", "code 0.1.0",
