@@ -233,6 +233,12 @@ def park(ledger: Ledger, claim: Claim, reason: Reason) -> bool:
         return _finish(ledger, conn, claim, DeliveryState.PARKED, reason, "")
 
 
+def supersede(ledger: Ledger, claim: Claim) -> bool:
+    """Later results replaced the object before it was sent."""
+    with ledger.write() as conn:
+        return _finish(ledger, conn, claim, DeliveryState.CANCELLED, Reason.SUPERSEDED, "")
+
+
 def wait(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Backoff, *, answered: bool = True) -> bool:
     """The object cannot go now: due again later. ``answered`` says that the destination was spoken to."""
     with ledger.write() as conn:

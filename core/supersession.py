@@ -30,6 +30,12 @@ def outdated() -> ColumnElement[bool]:
     return and_(result.c.kind.in_(OF_REVISION), or_(replaced, taken_back))
 
 
+def is_outdated(conn: Connection, sop_uid: str) -> bool:
+    """Whether that has happened to one result."""
+    query = select(schema.result.c.id).where(schema.result.c.sop_uid == sop_uid, outdated())
+    return conn.execute(query).first() is not None
+
+
 def standing(conn: Connection, study_uid: str, number: int) -> Mapping[tuple[Made, ...], Sequence[str]]:
     """Results of revisions before ``number`` that stand somewhere -> the destinations that have or may have just these.
 

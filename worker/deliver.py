@@ -15,7 +15,19 @@ import structlog
 from pydicom import dcmread
 from sqlalchemy import Connection, select
 
-from cauda.core import deliveries, doorbell, intake, ledger, log, retractions, revisions, schema, spool, stack
+from cauda.core import (
+    deliveries,
+    doorbell,
+    intake,
+    ledger,
+    log,
+    retractions,
+    revisions,
+    schema,
+    spool,
+    stack,
+    supersession,
+)
 from cauda.core.deliveries import Claim
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
@@ -150,6 +162,9 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
         case Verdict.OTHER:
             words = f"the archive has this study with another {', '.join(check.differing)}"
             with post.ledger.write() as conn:
+                # since it was claimed: the later ones are asked about. No later note names what a note names.
+                if claim.kind in READ and supersession.is_outdated(conn, claim.sop_uid):
+                    raise _Stopped(partial(deliveries.supersede, post.ledger, claim))
                 if not revisions.coming(conn, claim.study_uid):
                     _settle(post, conn, claim, to, check, words)
             raise Unavailable(Reason.IDENTITY_MISMATCH, words)

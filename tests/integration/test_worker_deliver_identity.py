@@ -14,6 +14,7 @@ from worker_house import House, house
 
 from cauda.core import intake
 from cauda.core.domain import Reason
+from cauda.core.schema import RevisionKind
 from cauda.worker.grade import grade_next
 
 DAY_S = 86_400.0
@@ -158,6 +159,31 @@ def test_an_archive_that_answers_nothing_beside_one_that_names_the_patient_other
             result = dcmread(tmp_path / row["path"])
             assert result.PatientID == "MERGED7"
         assert b"Identity not checked against the archive" in (tmp_path / sent[0]["path"]).read_bytes()
+
+
+def test_what_was_replaced_while_the_archive_was_asked_neither_holds_the_study_nor_goes(tmp_path: Path) -> None:
+    """The archive was corrected, and so were our images: the answer is about results that nobody wants any more."""
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = grade(at)
+        corrected = builders.mr_study(1, AccessionNumber="ACC2")
+        peer.knows(corrected[0])
+
+        def correct() -> None:
+            peer.on_find = lambda: None
+            at.file(corrected)
+            at.freeze(str(images[0].StudyInstanceUID), RevisionKind.REISSUE, "demographics corrected")
+            assert grade_next(at.post())
+
+        peer.on_find = correct
+        for _ in range(3):
+            work(at)
+            at.clock[0] += 900
+        assert at.rows("study")[0]["hold"] is None
+        first, second = at.rows("revision")
+        assert peer.order == [row["sop_uid"] for row in at.rows("result", revision_id=second["id"])]
+        for row in at.rows("result", revision_id=first["id"]):
+            assert at.states("delivery", result_id=row["id"]) == ["cancelled"]
 
 
 def _sending_to_both(data: Path, one: Archive, two: Archive) -> House:
