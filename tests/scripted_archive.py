@@ -53,6 +53,8 @@ class Archive:
     commits: str = ""  # how it answers N-ACTION: "here", "fails", "later", "refuses", "abort"
     transactions: dict[str, list[str]] = field(default_factory=dict)  # Transaction UID -> SOP UIDs
     told: list[int] = field(default_factory=list)  # how its reports were answered
+    callers: list[str] = field(default_factory=list)  # who called itself what, an association each
+    minds: list[int] = field(default_factory=list)  # the tags in its answers' Offending Element
 
     @property
     def dimse(self) -> str:
@@ -91,6 +93,10 @@ class Archive:
                     setattr(match, keyword, value)
                 found.append(match)
 
+    def accepted(self, event: Any) -> None:
+        """Note who calls."""
+        self.callers.append(str(event.assoc.requestor.ae_title).strip())
+
     def store(self, event: Any) -> int | Dataset:
         """Answer a C-STORE as scripted."""
         self.attempts += 1
@@ -122,6 +128,8 @@ class Archive:
         status.Status = answer
         if self.comment:
             status.ErrorComment = self.comment
+        if self.minds:
+            status.OffendingElement = self.minds
         return status
 
     def action(self, event: Any) -> tuple[int, None]:
@@ -215,6 +223,7 @@ def archive(*, can_find: bool = True, aet: str = "ARCHIVE", checks_aet: bool = F
     if commits:
         ae.add_supported_context(UID(COMMITMENT))
     handlers = [(evt.EVT_C_STORE, made.store), (evt.EVT_C_FIND, made.find), (evt.EVT_N_ACTION, made.action)]
+    handlers.append((evt.EVT_ACCEPTED, made.accepted))
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     if server is None or server.socket is None:
         raise RuntimeError("no server")

@@ -28,6 +28,7 @@ from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAM
 
 _FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # Study Root Query/Retrieve Information Model - FIND
 _MOST_MATCHES = 10_000  # of a question about one study
+_MOST_TAGS = 16  # of an answer, in its words
 _SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -121,17 +122,11 @@ def _code(status: Dataset, what: str) -> int:
 def _words(status: Dataset) -> str:
     """What the archive says beside its status: its comment, and the attributes that it coerced or minded."""
     comment = str(status.get("ErrorComment") or "").strip()
-    tags = [element.value for keyword in _TAGS if (element := status.get_item(keyword)) is not None]
-    names = [keyword_for_tag(tag) or str(Tag(tag)) for tag in _flat(tags)]
+    minded = status.get("OffendingElement") or ()
+    tags = minded if isinstance(minded, Sequence) else (minded,)
+    names = [keyword_for_tag(tag) or str(Tag(tag)) for tag in tags[:_MOST_TAGS]]
     said = "; ".join(part for part in (comment, ", ".join(names)) if part)
     return f"status {int(status.Status):04X}" + (f": {said}" if said else "")
-
-
-_TAGS = ("OffendingElement", "AttributeIdentifierList")
-
-
-def _flat(values: Sequence[Any]) -> list[int]:
-    return [int(tag) for value in values for tag in (value if isinstance(value, Sequence) else [value])][:16]
 
 
 @contextmanager

@@ -46,13 +46,21 @@ def test_an_archive_that_knows_only_implicit_vr_gets_it(tmp_path: Path) -> None:
         assert set(peer.syntaxes) == {"1.2.840.10008.1.2"}
 
 
-def test_warnings_are_kept_in_the_archives_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("minds", "words"),
+    [
+        ([], "status B000: coerced"),
+        ([0x00100020], "status B000: coerced; PatientID"),
+        ([0x00100020, 0x00091001], "status B000: coerced; PatientID, (0009,1001)"),
+    ],
+)
+def test_warnings_are_kept_in_the_archives_words(tmp_path: Path, minds: list[int], words: str) -> None:
     with archive() as peer:
         at = sending(tmp_path, peer.dimse)
         peer.knows(grade(at)[0])
-        peer.script, peer.comment = [0xB000], "coerced"
+        peer.script, peer.comment, peer.minds = [0xB000], "coerced", minds
         work(at)
-        assert at.rows("delivery")[0]["reason_text"] == "status B000: coerced"
+        assert at.rows("delivery")[0]["reason_text"] == words
         assert at.states("delivery")[0] == "accepted"
 
 

@@ -88,11 +88,17 @@ def failed(reason: int) -> bytes:
     return json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
 
 
+def warned(reason: int) -> bytes:
+    item = {"00081196": {"vr": "US", "Value": [reason]}}
+    return json.dumps({"00081199": {"vr": "SQ", "Value": [item]}}).encode()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "state", "reason", "words"),
     [
         (200, b"", "accepted", None, None),
         (200, b"<html>", "accepted", None, None),
+        (202, warned(0xB000), "accepted", None, "status B000"),
         (202, failed(0xA700), "due", Reason.DESTINATION_BUSY, "status A700: not this"),
         (409, failed(0x0122), "refused", Reason.DESTINATION_REFUSED, "status 0122: not this"),
         (409, b"[" * 100_000, "refused", Reason.DESTINATION_REFUSED, "HTTP 409"),
