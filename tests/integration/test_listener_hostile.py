@@ -114,12 +114,12 @@ def test_who_is_slow_is_ended_at_every_stage_and_holds_up_nobody(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", [0x01, P_DATA, 0x05, 0x07, 0x08, 0xFF])
-@pytest.mark.parametrize("associated", [False, True])
-def test_a_length_of_gigabytes_is_not_believed(tmp_path: Path, kind: int, associated: bool) -> None:
+@pytest.mark.parametrize("within", [False, True])
+def test_a_length_of_gigabytes_is_not_believed(tmp_path: Path, kind: int, within: bool) -> None:
     with door(tmp_path) as house:
         before = resident_bytes()
         with connected(house.ports.dimse) as peer:
-            if associated:
+            if within:
                 associated(peer)
             peer.send(pdu(kind, bytes(100), length=0xFFFFFFF0))
             assert silent(peer)
