@@ -60,19 +60,26 @@ def sent(house: House, transaction: str, sop_uids: Sequence[str]) -> None:
 
 
 @contextmanager
+def ended(opened: Any) -> Iterator[None]:
+    """At the end of the block the association is released, or aborted where something went wrong."""
+    try:
+        yield
+    except BaseException:
+        opened.abort()  # a release would wait for a thread of pynetdicom's that may be gone
+        raise
+    if opened.is_established:
+        opened.release()
+
+
+@contextmanager
 def archive(port: int, *, called: str = "CAUDA") -> Iterator[Any]:
     """An association of an archive that reports, as SCP of commitment and under a title of its own."""
     ae = AE("PACS_NIGHT")
     ae.add_requested_context(PUSH_MODEL)
     ae.add_requested_context(ECHO)
     opened = ae.associate(HOST, port, ae_title=called, ext_neg=[build_role(PUSH_MODEL, scp_role=True)])
-    try:
+    with ended(opened):
         yield opened
-    except BaseException:
-        opened.abort()  # a release would wait for a thread of pynetdicom's that may be gone
-        raise
-    if opened.is_established:
-        opened.release()
 
 
 def report(opened: Any, transaction: str, good: Sequence[str], bad: Sequence[str] = ()) -> int:

@@ -14,6 +14,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.valuerep import DA, TM
 
 from cauda.core.headers import MANUFACTURER
 from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -164,11 +165,10 @@ def _just_after(source: Dataset) -> Iterator[datetime]:
     """A second after each time at which an image says that it or its series was begun; what is no time is left out."""
     for what in ("Series", "Acquisition", "Content"):
         date, time = (str(source.get(f"{what}{part}") or "").strip() for part in ("Date", "Time"))
-        whole, _, fraction = time.partition(".")
         with suppress(ValueError, OverflowError):
-            stamp = f"{date:_<8}{whole:0<6}.{fraction or 0}"
-            read = datetime.strptime(stamp, "%Y%m%d%H%M%S.%f")  # noqa: DTZ007  as the images count time
-            yield read + timedelta(seconds=1)
+            day, at = DA(date), TM(time)
+            if day is not None and at is not None:
+                yield datetime.combine(day, at) + timedelta(seconds=1)
 
 
 def _equipment(made: Dataset, context: ResultContext) -> None:

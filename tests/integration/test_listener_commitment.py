@@ -26,7 +26,7 @@ from pynetdicom.dsutils import encode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from raw_peer import RawPeer, c_echo_rq, c_store_rq, connected, n_action_rq, n_event_report_rsp
-from reporting_archive import ECHO, INSTANCE, PUSH_MODEL, archive, nothing, question, report
+from reporting_archive import ECHO, INSTANCE, PUSH_MODEL, archive, ended, nothing, question, report
 from sqlalchemy import update
 
 from cauda.core import commitment_requests, commitments, schema
@@ -90,13 +90,8 @@ def modality(port: int, told: Told, calling: str = "SCANNER") -> Iterator[Any]:
     ae.add_requested_context(PUSH_MODEL)
     ae.add_requested_context(ECHO)
     opened = ae.associate(HOST, port, ae_title="CAUDA", evt_handlers=[(evt.EVT_N_EVENT_REPORT, told.handle)])
-    try:
+    with ended(opened):
         yield opened
-    except BaseException:
-        opened.abort()  # a release would wait for a thread of pynetdicom's that may be gone
-        raise
-    if opened.is_established:
-        opened.release()
 
 
 def until_told(house: House) -> None:
