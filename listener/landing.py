@@ -150,8 +150,8 @@ class Store:
         request = self._request
         if request.sop_class_uid != request.abstract_syntax:
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
-        if request.sop_class_uid not in _SOP_CLASSES:  # in a context for C-ECHO, or for commitment
-            raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID is none of objects that are stored")
+        if request.sop_class_uid not in _SOP_CLASSES:  # also in a context for C-ECHO or commitment
+            raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP class is not a storage class that is known here")
         meta = file_meta(
             sop_class_uid=request.sop_class_uid,
             sop_uid=uids.checked(request.sop_uid, "SOP Instance UID"),

@@ -16,7 +16,7 @@ from cauda.listener.landing import Answer, Door, Request, Session, Store, refuse
 
 MAX_PARTS = 20_000  # a study of a whole-body scanner has a tenth of it
 _MEDIA_TYPES = frozenset({"application/dicom", ""})
-_SOP_CLASSES, _TRANSFER_SYNTAXES = frozenset(accepted.SOP_CLASSES), frozenset(accepted.TRANSFER_SYNTAXES)
+_TRANSFER_SYNTAXES = frozenset(accepted.TRANSFER_SYNTAXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,6 @@ class _Part:
         who = self._who = prefix.read(self._begun)
         if who is None:
             return
-        if who.sop_class_uid not in _SOP_CLASSES:
-            raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP class is not a storage class that is known here")
         if who.transfer_syntax not in _TRANSFER_SYNTAXES:
             raise Rejected(Reason.TRANSFER_SYNTAX_NOT_SUPPORTED, "transfer syntax is not known here")
         self._store = Store(
