@@ -61,6 +61,15 @@ def test_a_unit_does_not_hide_processes(path: Path) -> None:
     assert not {"ProtectProc", "ProcSubset", "PrivatePIDs"} & set(unit(path))
 
 
+def test_grading_leaves_the_processor_to_who_waits_for_an_answer() -> None:
+    """The kernel shares between units and containers by weight alone: niceness counts within each of them."""
+    usual_weight, usual_shares = 100, 1024  # systemd.resource-control(5), docker run --cpu-shares
+    weights = {path.stem: int(unit(path).get("CPUWeight", [usual_weight])[0]) for path in UNITS}
+    shares = {name: service.get("cpu_shares", usual_shares) for name, service in COMPOSE["services"].items()}
+    assert all(weights["cauda-grader"] * 10 <= weight for name, weight in weights.items() if name != "cauda-grader")
+    assert all(shares["grader"] * 10 <= share for name, share in shares.items() if name != "grader")
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_systemd_accepts_the_unit(path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
