@@ -55,13 +55,25 @@ def retry(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, des
     return Retried(due=len(again), outdated=tuple(dict.fromkeys(row.study_uid for row in rows if row.outdated)))
 
 
-def release(ledger: Ledger, conn: Connection, *, study_uid: str | None = None, destination: str | None = None) -> int:
+KEPT_BACK = (Reason.SHADOW, Reason.NOT_RESEARCH, Reason.PHANTOM_NOT_LIVE)
+"""Why a destination's settings keep results from it."""
+
+
+def release(
+    ledger: Ledger,
+    conn: Connection,
+    *,
+    study_uid: str | None = None,
+    destination: str | None = None,
+    kept_back: bool = False,
+) -> int:
     """An operator lets go what was parked for being late, newest study first as ever; returns how many.
 
-    What a setting keeps back (shadow, research, phantoms) stays parked.
+    With ``kept_back`` also what a setting kept from its destination: the settings are asked again before it is sent.
     """
     table = schema.delivery
-    where: ColumnElement[bool] = and_(table.c.state == DeliveryState.PARKED, table.c.reason == Reason.TOO_LATE)
+    reasons = (Reason.TOO_LATE, *(KEPT_BACK if kept_back else ()))
+    where: ColumnElement[bool] = and_(table.c.state == DeliveryState.PARKED, table.c.reason.in_(reasons))
     if study_uid is not None:
         where = and_(where, table.c.study_uid == study_uid)
     if destination is not None:

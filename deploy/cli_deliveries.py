@@ -71,21 +71,28 @@ def release(
     *,
     study: Study = None,
     to: Annotated[str | None, typer.Option("--to", help="Only to the destination of this name.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Whatever was parked for being late.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Whatever was parked, for any destination.")] = False,
+    kept_back: Annotated[
+        bool, typer.Option("--kept-back", help="Also what a setting kept back that is another one now.")
+    ] = False,
 ) -> None:
     """Send what was parked because it came later than delivery.deliver_within_s; the newest study goes first.
 
-    What a setting keeps back (shadow, research, phantoms) stays parked.
+    What a setting kept back (shadow, research, phantoms) stays parked without --kept-back, and with it where the
+    settings still say so.
     """
     if not everything and study is None and to is None:
         output.complain("say which: --study, --to or --all")
         raise typer.Exit(output.MISCONFIGURED)
     opened = open_existing(options.settings())
     with opened.write() as conn:
-        count = resending.release(opened, conn, study_uid=study, destination=to)
+        count = resending.release(opened, conn, study_uid=study, destination=to, kept_back=kept_back)
         kept = views.deliveries(conn, study_uid=study, state="parked", limit=1)
     output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
     if kept:
-        output.say("others stay parked by a setting: `cauda deliveries list --state parked`")
+        output.say(
+            "others stay parked: `cauda deliveries list --state parked` says why; --kept-back lets go what a setting"
+        )
+        output.say("kept back")
     if count == 0:
         raise typer.Exit(output.NO)

@@ -57,7 +57,7 @@ EVENTS = {
     "delivery_parked": "{delivery}: set aside, {reason}",
     "delivery_waits": "{delivery}: waits, {reason}",
     "delivery_retried": "{delivery}: an operator sends it again",
-    "delivery_released": "{delivery}: an operator lets it go although it is late",
+    "delivery_released": "{delivery}: an operator lets it go",
     "delivery_not_confirmable": "{delivery}: the archive cannot be asked whether it keeps it",
     "commitment_asked": "{delivery}: the archive was asked to confirm that it keeps it",
     "commitment_failed": "{delivery}: the archive does not keep it, {text}",

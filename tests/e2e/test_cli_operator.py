@@ -222,13 +222,14 @@ def test_the_example_is_what_config_check_accepts(tmp_path: Path) -> None:
     assert shown == default
 
 
-def test_what_came_too_late_is_released_by_an_operator_and_what_a_setting_keeps_back_is_not(data: Path) -> None:
+def test_an_operator_releases_what_came_too_late_and_only_when_told_what_a_setting_kept_back(data: Path) -> None:
     opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
     parked = update(schema.delivery).values(state="parked", reason=Reason.SHADOW)
     with opened.write() as conn:
         conn.execute(parked)
     said = cauda("deliveries", "release", "--all", "--data", data, ok=3).stdout
-    assert "stay parked by a setting" in said
+    assert "others stay parked" in said
+    assert cauda("deliveries", "release", "--all", "--kept-back", "--data", data).stdout == "1 delivery due now\n"
     with opened.write() as conn:
         conn.execute(parked.values(reason=Reason.TOO_LATE))
     assert cauda("deliveries", "release", "--all", "--data", data).stdout == "1 delivery due now\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import builders
@@ -222,6 +223,23 @@ def test_what_was_due_stays_here_once_the_settings_keep_it_back(
         assert [(row["state"], row["reason"]) for row in at.rows("delivery")] == [("parked", reason)] * 2
         assert len(at.rows("event", kind="delivery_parked")) == 2
         assert (peer.attempts, peer.asked) == (0, [])
+
+
+def test_what_was_kept_back_goes_when_an_operator_says_so_and_the_settings_let_it(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        peer.knows(grade(at)[0])
+        shadow = (Destination.model_validate({"name": peer.dimse, "url": f"{peer.dimse}?shadow=1"}),)
+        work(at, destinations=shadow)
+        assert at.states("delivery") == ["parked", "parked"]
+        at.clock[0] += 3 * 86_400  # nothing is too late that an operator lets go
+        assert at.write(resending.release) == 0
+        assert at.write(partial(resending.release, kept_back=True)) == 2
+        work(at, destinations=shadow)
+        assert (at.states("delivery"), peer.attempts) == (["parked", "parked"], 0)
+        assert at.write(partial(resending.release, kept_back=True)) == 2
+        work(at)
+        assert (at.states("delivery"), len(peer.order)) == (["accepted", "accepted"], 2)
 
 
 def test_what_takes_results_back_reaches_a_destination_that_gets_no_more(tmp_path: Path) -> None:
