@@ -90,9 +90,8 @@ def release(
         kept = views.deliveries(conn, study_uid=study, state="parked", limit=1)
     output.say(f"{count} {'delivery' if count == 1 else 'deliveries'} due now")
     if kept:
-        output.say(
-            "others stay parked: `cauda deliveries list --state parked` says why; --kept-back lets go what a setting"
-        )
-        output.say("kept back")
+        output.say("others stay parked: `cauda deliveries list --state parked` says why")
+        if not kept_back:
+            output.say("--kept-back lets go what a setting kept back that is another one now")
     if count == 0:
         raise typer.Exit(output.NO)

@@ -19,6 +19,7 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -314,7 +315,11 @@ def _end(association: Association, door: Door, how: str) -> None:
     )
 
 
-def _echo(_event: Any) -> int:
+def _echo(event: Any) -> int:
+    # pynetdicom asks here for any message about the Verification SOP Class, and answers it as if it were a C-ECHO
+    if not isinstance(event.request, C_ECHO):
+        log.get("dimse").warning("peer_malformed", address=event.assoc.requestor.address, message="no C-ECHO")
+        event.assoc.abort()
     return 0x0000
 
 

@@ -34,6 +34,7 @@ from peers import until
 from raw_peer import (
     ABORT,
     P_DATA,
+    VERIFICATION,
     RawPeer,
     associate_rq,
     c_store_rq,
@@ -165,6 +166,20 @@ def test_a_uid_that_is_none_is_answered_and_never_becomes_a_path(tmp_path: Path,
             assert answer is None or answer.status in {0xC000, 0xA900, 0x0117, 0x0110}
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         assert not list((house.data / "studies").glob("*/*"))
+
+
+@pytest.mark.parametrize("data", [image("1.2.3.4.6.1"), None])
+def test_an_image_sent_as_an_echo_is_not_said_to_be_stored(tmp_path: Path, data: bytes | None) -> None:
+    with door(tmp_path) as house:
+        with connected(house.ports.dimse) as peer:
+            assert peer.associate([(VERIFICATION, EXPLICIT)])
+            command = c_store_rq(VERIFICATION, "1.2.3.4.6.1")
+            if data is None:
+                command = command.replace(element(0x0800, b"\x01\x00"), element(0x0800, b"\x01\x01"))
+            peer.message(1, command, data)
+            answer = peer.answer()
+            assert answer is None or answer.status == 0x0122
+        honest(house, "1.2.3.4.6.2")
 
 
 @pytest.mark.parametrize("rude", [True, False])
