@@ -177,13 +177,18 @@ def coming(conn: Connection, study_uid: str) -> bool:
 
 
 def named(conn: Connection, study_uid: str) -> dict[int, Mapping[str, str]]:
-    """What archives made of the identity: revision -> what it was made with, back to the last as the images have it."""
-    table = schema.revision
-    query = select(table.c.id, table.c.identity).where(
+    """What archives made of the identity: revision -> what it was made with.
+
+    Back to the last as the images have it, or to when a person last let the study go on, who has seen to it.
+    """
+    table, event = schema.revision, schema.event
+    query = select(table.c.id, table.c.identity, table.c.frozen_at).where(
         table.c.study_uid == study_uid, table.c.kind != RevisionKind.RETRACT
     )
     rows = conn.execute(query.order_by(table.c.number.desc())).all()
-    return {row.id: row.identity for row in takewhile(lambda row: row.identity, rows)}
+    let_go = select(func.max(event.c.at)).where(event.c.study_uid == study_uid, event.c.kind == "study_released")
+    since = conn.execute(let_go).scalar_one() or 0.0
+    return {row.id: row.identity for row in takewhile(lambda row: row.identity and row.frozen_at > since, rows)}
 
 
 def inputs(conn: Connection, revision_id: int) -> list[Input]:

@@ -45,6 +45,7 @@ from cauda.worker.results import is_research
 
 # What opens the destination's breaker; anything else that passes concerns this object alone.
 _AWAY = {Reason.DESTINATION_DOWN, Reason.DESTINATION_REFUSED, Reason.DESTINATION_BUSY}
+_MOST_NAMED = 5  # times in a row that results are made again as archives name the patient; corrections are fewer
 _SPOKEN_TO = {Reason.STUDY_ABSENT, Reason.IDENTITY_MISMATCH, Reason.IDENTITY_UNKNOWN}
 
 
@@ -188,8 +189,9 @@ def _unchecked(post: Post, claim: Claim, to: Destination) -> None:
 def _settle(post: Post, conn: Connection, claim: Claim, to: Destination, check: Check, words: str) -> None:
     """Have the results made again with the archive's values, or hold the study where a person has to decide.
 
-    That is so where the site wants it, where the archive has the study more than once, and where results were made with
-    just these values before: made so again, they would be another archive's other patient, and so on for ever.
+    That is so where the site wants it, where the archive has the study more than once, where results were made with
+    just these values before (made so again, they would be another archive's other patient, and so on for ever), and
+    where archives say something else each time.
     """
     named = revisions.named(conn, claim.study_uid) if check.archive else {}
     made = [
@@ -197,7 +199,8 @@ def _settle(post: Post, conn: Connection, claim: Claim, to: Destination, check: 
         for key, identity in named.items()
         if all(identity.get(keyword) == check.archive[keyword] for keyword in check.differing)
     ]
-    if to.demographics == "archive" and check.archive and not made:
+    settled = len(named) < _MOST_NAMED
+    if to.demographics == "archive" and check.archive and not made and settled:
         reason = "the archive names the study otherwise"
         unchecked = False if _checked(conn, claim) is False else None  # another archive cannot be asked, still
         frozen = revisions.freeze(post.ledger, conn, claim.study_uid, reason=reason, fingerprint=post.fingerprint,
@@ -209,6 +212,8 @@ def _settle(post: Post, conn: Connection, claim: Claim, to: Destination, check: 
         return  # those are to go instead, once somebody has them made
     if any(key < claim.revision_id for key in made):
         words += ", and earlier results had just that: the archives disagree, or this one changed back; correct them"
+    if not settled:
+        words += f", after {len(named)} other answers that results were made with; look into the archive"
     intake.hold(post.ledger, conn, claim.study_uid, Reason.IDENTITY_MISMATCH, words)
 
 

@@ -116,6 +116,24 @@ def test_an_archive_that_is_at_odds_with_itself_is_left_to_a_person(tmp_path: Pa
         assert peer.attempts == 0
 
 
+def test_an_archive_that_says_something_else_each_time_is_left_to_a_person(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, f"{peer.dimse}?demographics=archive")
+        images = grade(at)
+        for number in range(12):
+            peer.knows(images[0], PatientID=f"PID{number:02}X")
+            work(at)
+            grade_next(at.post())
+            at.clock[0] += 900
+        (study,) = at.rows("study")
+        assert (study["hold"], peer.attempts) == (Reason.IDENTITY_MISMATCH, 0)
+        assert "after 5 other answers" in study["hold_text"]
+        assert len(at.rows("revision")) == 1 + 5
+        at.write(intake.release, study["uid"])
+        _many_rounds(at)
+        assert _patients(peer) == {"PID11X"}
+
+
 @pytest.mark.parametrize("as_received", [False, True])
 def test_two_archives_that_name_the_patient_differently_are_left_to_a_person(
     tmp_path: Path, *, as_received: bool
@@ -133,13 +151,18 @@ def test_two_archives_that_name_the_patient_differently_are_left_to_a_person(
         assert "another PatientID, and earlier results had just that: the archives disagree" in study["hold_text"]
         assert len(at.rows("revision")) <= 3
         for peer, name in zip((one, two), names, strict=True):
-            assert {dcmread(BytesIO(_file(raw[0])), force=True).PatientID for raw in peer.received.values()} <= {name}
+            assert _patients(peer) <= {name}
         assert one.attempts >= 2, "whoever was asked first has its results"
         before = [at.rows(table) for table in ("revision", "result", "delivery", "event")]
         asked = len(one.asked), len(two.asked)
         _many_rounds(at)
         assert [at.rows(table) for table in ("revision", "result", "delivery", "event")] == before
         assert (len(one.asked), len(two.asked)) == asked
+        one.knows(images[0], PatientID="SECOND")  # somebody corrects it, and lets the study go on
+        at.write(intake.release, study["uid"])
+        _many_rounds(at)
+        assert "SECOND" in _patients(one) & _patients(two)
+        assert at.rows("study")[0]["hold"] is None
 
 
 def test_an_archive_that_answers_nothing_beside_one_that_names_the_patient_otherwise(tmp_path: Path) -> None:
@@ -196,6 +219,10 @@ def _many_rounds(at: House) -> None:
         work(at)
         grade_next(at.post())
         at.clock[0] += 900
+
+
+def _patients(peer: Archive) -> set[str]:
+    return {str(dcmread(BytesIO(_file(raw[0])), force=True).PatientID) for raw in peer.received.values()}
 
 
 def _file(dataset: bytes) -> bytes:
