@@ -195,6 +195,40 @@ def study(spine: Spine, discs: Sequence[int] = (4, 3, 2, 1, 0), **tags: Any) -> 
     return [*sagittal(spine, **tags), *sagittal(t1, "1.2.3.3", **{**T1_TAGS, **tags}), *axial]
 
 
+def multi_frame(classic: Sequence[SourceImage]) -> SourceImage:
+    """The same slices as one Enhanced MR image."""
+    header = Dataset()
+    header.update(classic[0].header)
+    groups = []
+    for image in classic:
+        item, place = Dataset(), Dataset()
+        place.ImagePositionPatient = image.header.ImagePositionPatient
+        item.PlanePositionSequence = [place]
+        turn = Dataset()
+        turn.ImageOrientationPatient = image.header.ImageOrientationPatient
+        item.PlaneOrientationSequence = [turn]
+        groups.append(item)
+    measures, shared, values = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing = header.PixelSpacing
+    values.RescaleSlope, values.RescaleIntercept = 1, 0
+    shared.PixelMeasuresSequence = [measures]
+    shared.PixelValueTransformationSequence = [values]
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(header, keyword)
+    header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    header.SharedFunctionalGroupsSequence = [shared]
+    header.PerFrameFunctionalGroupsSequence = groups
+    header.NumberOfFrames = len(classic)
+
+    def read() -> Dataset:
+        whole = classic[0].read()
+        whole.NumberOfFrames = len(classic)
+        whole.PixelData = b"".join(image.read().PixelData for image in classic)
+        return whole
+
+    return SourceImage(header=header, read=read)
+
+
 class GreyLocaliser:
     """Reads the tissue off the grey value."""
 

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from cauda.pipeline.results.codes import NO_UNITS, SOURCE, coded
+from cauda.pipeline.results.spelling import in_ascii
 
 CONTAINS = "CONTAINS"
 CONCEPT_MOD = "HAS CONCEPT MOD"
@@ -24,9 +25,9 @@ def _item(relationship: str, value_type: str, name: Code) -> Dataset:
 
 
 def text(relationship: str, name: Code, value: str) -> Dataset:
-    """A TEXT item; ``value`` is ASCII, so that it means the same under every character set."""
+    """A TEXT item, in ASCII."""
     item = _item(relationship, "TEXT", name)
-    item.TextValue = value.encode("ascii", "replace").decode("ascii")
+    item.TextValue = in_ascii(value)
     return item
 
 

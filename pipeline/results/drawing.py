@@ -60,6 +60,16 @@ def wrapped(text: str, width: float, size: int) -> list[str]:
     return lines
 
 
+def shortened(text: str, end: str, width: float, size: int) -> str:
+    """The text and its end in a line that fits, dots for what is left out of the text."""
+    kept = len(text)
+    line = text + end
+    while kept > 1 and width_of(line, size, bold=True) > width:
+        kept -= 1
+        line = f"{text[:kept].rstrip()}...{end}"
+    return line
+
+
 def write(
     draw: ImageDraw.ImageDraw,
     at: tuple[float, float],

@@ -15,6 +15,7 @@ BAND = 34  # high; its place at the top is kept where it is not drawn, so that e
 # title, where it lays the name of the series (docs/viewers.md).
 HEAD = 124
 COLUMN = 368  # on either side of it
+SMALLEST = 18  # of the title and the model, whose name is cut where even that is too wide
 
 
 def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) -> int:
@@ -26,8 +27,9 @@ def header(draw: ImageDraw.ImageDraw, report: Report, context: ResultContext) ->
             drawing.write(draw, (x, 26), words.RESEARCH, size, drawing.INK, anchor=anchor, bold=True)
     what, model = "CAUDA AI canal, UNVERIFIED", "no grading model"
     if report.bundle is not None:
-        model = f"{report.bundle.scale.value} \u00b7 {report.bundle.name} {report.bundle.version}"
-    size = min(drawing.fitted(text, COLUMN, 29, 18) for text in (what, model))
+        scale, name = report.bundle.scale.value, words.bundle_name(report, report.bundle)
+        model = drawing.shortened(f"{scale} \u00b7 {name}", f" {report.bundle.version}", COLUMN, SMALLEST)
+    size = min(drawing.fitted(text, COLUMN, 29, SMALLEST) for text in (what, model))
     drawing.write(draw, (EDGE, BAND + 34), what, size, bold=True)
     drawing.write(draw, (WIDTH - EDGE, BAND + 34), model, size, anchor="rs", bold=True)
     replaces, _, changes = (words.change_words(report, context) or "").partition(": ")

@@ -119,7 +119,7 @@ def _algorithm(report: Report, context: ResultContext) -> list[Dataset]:
         words.completeness_words(context),
     ]
     return [
-        text(CONCEPT_MOD, codes.ALGORITHM_NAME, bundle.name if bundle else MODEL_NAME),
+        text(CONCEPT_MOD, codes.ALGORITHM_NAME, words.bundle_name(report, bundle) if bundle else MODEL_NAME),
         text(CONCEPT_MOD, codes.ALGORITHM_VERSION, bundle.version if bundle else context.code_version),
         *(text(CONCEPT_MOD, codes.ALGORITHM_PARAMETERS, value) for value in parameters),
         text(CONCEPT_MOD, codes.ALGORITHM_MANUFACTURER, MANUFACTURER),

@@ -19,7 +19,8 @@ def render_not_analysed(report: Report, context: ResultContext) -> NDArray[np.ui
     """``NOT ANALYSED: no axial T2 found``, with what was found and what is needed (H, 1024, 3)."""
     if report.reason is None:
         raise ValueError("a report without a reason was analysed")
-    found = [part for part in report.reason_text.split("; ") if part and part != report.reason.text]
+    stated = words.guarded(report, report.reason_text).split("; ")
+    found = [part for part in stated if part and part != report.reason.text]
     details = (*(f"{part[:1].upper()}{part[1:]}." for part in found), words.NO_GRADES)
     return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", details)
 

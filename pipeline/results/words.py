@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from cauda.core.domain import BundleInfo, Condition, Finding, GradeScale, Level, Reason, Report
 from cauda.pipeline.results.context import ResultContext
+from cauda.pipeline.results.spelling import in_ascii
 
 NUMBERING = "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count."
 FOOTER = (
@@ -12,6 +15,12 @@ FOOTER = (
 )
 NO_GRADES = "No level was graded. This says nothing about the spine."
 RESEARCH = "RESEARCH: NOT FOR DIAGNOSIS"
+_DISCS = {
+    level: re.compile(rf"(?i)(?<![a-z0-9]){upper} ?[/-]? ?(?:{lower}|(?<=[/-]){lower[1:]})(?![a-z0-9])")
+    for level in Level
+    for upper, lower in [level.value.split("/")]
+}
+_VERTEBRA = re.compile(r"(?i)(?<![a-z0-9])L[1-6](?![0-9])")
 DESCRIPTION = "CAUDA AI canal unverified"  # hanging protocols match words: no sequence, plane or region in it
 
 
@@ -101,7 +110,12 @@ def series_description(context: ResultContext) -> str:
 
 def footer(report: Report) -> str:
     """What was not looked at: the bundle's own words when it has some (CLINICAL.md 15)."""
-    return report.bundle.footer if report.bundle and report.bundle.footer else FOOTER
+    return guarded(report, in_ascii(report.bundle.footer)) if report.bundle and report.bundle.footer else FOOTER
+
+
+def bundle_name(report: Report, bundle: BundleInfo) -> str:
+    """How the bundle calls itself; its digest, not its name, says which one it is."""
+    return guarded(report, in_ascii(bundle.name))
 
 
 def calibration_words(report: Report, bundle: BundleInfo) -> str:
@@ -110,10 +124,16 @@ def calibration_words(report: Report, bundle: BundleInfo) -> str:
 
 
 def guarded(report: Report, text: str) -> str:
-    """Free text without L-names while numbering is in doubt: none leaves the node then (CLINICAL.md 9)."""
-    for level in Level:
-        text = text.replace(level.value, report.level_name(level))
-    return text
+    """Free text without L-names while numbering is in doubt: none leaves the node then (CLINICAL.md 9).
+
+    A disc, however it is spelt (``L4/L5``, ``L4-5``), becomes its ``S-2``; a vertebra has no such name: ``L?``.
+    """
+    if report.level_doubt is None:
+        return text
+    text = in_ascii(text)  # dashes of one kind
+    for level, spelt in _DISCS.items():
+        text = spelt.sub(level.above_sacrum, text)
+    return _VERTEBRA.sub("L?", text)
 
 
 def completeness_words(context: ResultContext) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analytic_spine import Spine, axial_block, sagittal, slice_image, study
+from analytic_spine import Spine, axial_block, multi_frame, sagittal, slice_image, study
 from pydicom import Dataset
 
 from cauda.core.domain import Reason
@@ -169,45 +169,12 @@ def test_two_pictures_of_one_plane_do_not_make_a_flat_volume() -> None:
 
 def test_enhanced_and_classic_become_the_same_volume() -> None:
     classic = axial_block(Spine(), 0) + axial_block(Spine(), 1, start=6)
-    enhanced = _enhanced(classic)
+    enhanced = multi_frame(classic)
     assert enhanced.header.get("ImagePositionPatient") is None
     for one in volumes([enhanced]):
         same = next(v for v in volumes(classic) if np.allclose(v.affine, one.affine))
         assert np.array_equal(one.pixels, same.pixels)
         assert [ref.frame for ref in one.slices] == [ref.instance_number for ref in same.slices]
-
-
-def _enhanced(classic: Sequence[SourceImage]) -> SourceImage:
-    header = Dataset()
-    header.update(classic[0].header)
-    groups = []
-    for image in classic:
-        item, place = Dataset(), Dataset()
-        place.ImagePositionPatient = image.header.ImagePositionPatient
-        item.PlanePositionSequence = [place]
-        turn = Dataset()
-        turn.ImageOrientationPatient = image.header.ImageOrientationPatient
-        item.PlaneOrientationSequence = [turn]
-        groups.append(item)
-    measures, shared, values = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = header.PixelSpacing
-    values.RescaleSlope, values.RescaleIntercept = 1, 0
-    shared.PixelMeasuresSequence = [measures]
-    shared.PixelValueTransformationSequence = [values]
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        delattr(header, keyword)
-    header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
-    header.SharedFunctionalGroupsSequence = [shared]
-    header.PerFrameFunctionalGroupsSequence = groups
-    header.NumberOfFrames = len(classic)
-
-    def read() -> Dataset:
-        whole = classic[0].read()
-        whole.NumberOfFrames = len(classic)
-        whole.PixelData = b"".join(image.read().PixelData for image in classic)
-        return whole
-
-    return SourceImage(header=header, read=read)
 
 
 def test_rescale_and_monochrome1_are_applied() -> None:
