@@ -186,7 +186,8 @@ def _park_late(ledger: Ledger, known: Sequence[str], within_s: float) -> None:
                        reason=Reason.TOO_LATE)  # fmt: skip
 
 
-def _fence(claim: Claim) -> ColumnElement[bool]:
+def fence(claim: Claim) -> ColumnElement[bool]:
+    """Of a row of `schema.delivery`: that the claim still holds it."""
     table = schema.delivery
     return and_(
         table.c.id == claim.id, table.c.state == DeliveryState.SENT, table.c.attempt == claim.attempt
@@ -197,7 +198,7 @@ def renew(ledger: Ledger, claim: Claim, *, lease_s: float) -> bool:
     """Push the lease out; False when the claim is no longer ours, or the study was held meanwhile."""
     with ledger.write() as conn:
         held = conn.execute(select(schema.study.c.hold).where(schema.study.c.uid == claim.study_uid)).scalar_one()
-        where = update(schema.delivery).where(_fence(claim))
+        where = update(schema.delivery).where(fence(claim))
         ours = bool(conn.execute(where.values(lease_until=ledger.now() + lease_s)).rowcount)
         return ours and (held is None or claim.kind in WITHDRAWING)
 
@@ -274,7 +275,7 @@ def away(ledger: Ledger, claim: Claim, reason: Reason, words: str, backoff: Back
 def _wait(ledger: Ledger, conn: Connection, claim: Claim, reason: Reason, words: str, delay_s: float) -> bool:
     changed = conn.execute(
         update(schema.delivery)
-        .where(_fence(claim))
+        .where(fence(claim))
         .values(
             state=DeliveryState.DUE,
             worker=None,
@@ -331,7 +332,7 @@ def _finish(ledger: Ledger, conn: Connection, claim: Claim, state: DeliveryState
             words: str) -> bool:  # fmt: skip
     changed = conn.execute(
         update(schema.delivery)
-        .where(_fence(claim))
+        .where(fence(claim))
         .values(state=state, lease_until=None, failures=0, reason=reason, reason_text=said(words) or None)
     ).rowcount
     if changed:

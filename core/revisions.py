@@ -231,9 +231,11 @@ def previous(
     if row is None:
         return None
     result = schema.result
-    made = conn.execute(
-        select(result).where(result.c.revision_id == row.id, result.c.kind.in_(READ)).order_by(result.c.id)
-    ).all()
+    query = select(result).where(result.c.revision_id == row.id, result.c.kind.in_(READ)).order_by(result.c.id)
+    if published:
+        # an SR in a class that nobody was to get stands nowhere
+        query = query.where(exists().where(schema.delivery.c.result_id == result.c.id))
+    made = conn.execute(query).all()
     return row.report, [Made.of(one) for one in made]
 
 

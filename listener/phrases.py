@@ -50,6 +50,7 @@ EVENTS = {
     "revision_rejected": "{revision} not analysed: {reason}",
     "revision_failed": "{revision} failed: {reason}",
     "delivery_sent": "{delivery}: sending began",
+    "delivery_exchanged": "{delivery}: the archive takes it only in another SOP class, and gets it in that",
     "delivery_accepted": "{delivery}: accepted",
     "delivery_committed": "{delivery}: the archive confirmed that it keeps it",
     "delivery_refused": "{delivery}: refused",

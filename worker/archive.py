@@ -20,6 +20,10 @@ class Archive(Protocol):
     def can_find(self) -> bool:
         """Whether it answers questions about studies."""
 
+    @property
+    def takes(self) -> frozenset[str] | None:
+        """The classes of objects that it negotiated; None where nothing is negotiated."""
+
     def find(self, question: Dataset) -> list[Dataset] | None:
         """The matches of a question (PS3.4 C.6.2); None where the archive cannot answer it."""
 

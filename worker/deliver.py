@@ -6,7 +6,6 @@ again under the same UID, and the archive has one object.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
@@ -24,7 +23,6 @@ from cauda.core import (
     retractions,
     revisions,
     schema,
-    spool,
     stack,
     supersession,
 )
@@ -34,10 +32,11 @@ from cauda.core.errors import Rejected, Unavailable
 from cauda.core.schema import READ, WITHDRAWING, ResultKind, RevisionKind
 from cauda.core.settings import Destination
 from cauda.pipeline.report_json import from_json
-from cauda.worker import folder, identity
+from cauda.worker import folder, identity, outbox
 from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.archive import open_archive
 from cauda.worker.confirm import confirm_next
+from cauda.worker.exchange import as_taken, proposed
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.identity import Check, Verdict
 from cauda.worker.post import Post
@@ -104,20 +103,22 @@ def _end_of(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
 
 def _send(post: Post, claim: Claim, to: Destination) -> str:
     """Returns the destination's words beside a plain success."""
-    content = spool.read(post.spool, claim.path)
-    if hashlib.sha256(content).hexdigest() != claim.sha256:
-        raise Rejected(Reason.DISK_FAILED, f"the outbox does not hold what was made: {claim.path}; check the disk")
+    content = outbox.get(post, claim.path, claim.sha256)
     _ask_settings(post, claim, to, content)
     result = dcmread(BytesIO(content))
     if to.path is not None:
         _hold_on(post, claim)
         return folder.store(to.path, str(result.StudyInstanceUID), claim.sop_uid, content)
     timeout_s = post.settings.delivery.network_timeout_s
-    with open_archive(to, post.settings.node.aet, (claim.sop_class_uid,), timeout_s=timeout_s) as archive:
+    with open_archive(to, post.settings.node.aet, proposed(claim), timeout_s=timeout_s) as archive:
         with post.ledger.read() as conn:
             images = [one.sop_uid for one in revisions.inputs(conn, claim.revision_id)]
             ours = revisions.result_series(conn, claim.study_uid)
         _judge(post, claim, to, identity.check(archive, result, identity.sample(images), ours))
+        chosen = claim if archive.takes is None else as_taken(post, claim, archive.takes)
+        if chosen is not claim:
+            content = outbox.get(post, chosen.path, chosen.sha256)
+            result = dcmread(BytesIO(content))
         _hold_on(post, claim)
         return archive.store(result, content)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from cauda.core import spool
-from cauda.core.claims import Claim
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected
 from cauda.core.revisions import Made
 from cauda.worker.post import Post
 from cauda.worker.results import Result
 
 
-def put(post: Post, claim: Claim, one: Result) -> Made:
+def put(post: Post, study_uid: str, one: Result) -> Made:
     """Store a result in the outbox."""
     sop_uid = str(one.dataset.SOPInstanceUID)
-    path, digest = spool.put_result(post.spool, claim.study_uid, sop_uid, one.encoded())
+    path, digest = spool.put_result(post.spool, study_uid, sop_uid, one.encoded())
     return Made(
         kind=one.kind,
         sop_class_uid=str(one.dataset.SOPClassUID),
@@ -21,3 +24,11 @@ def put(post: Post, claim: Claim, one: Result) -> Made:
         path=post.spool.relative(path),
         sha256=digest,
     )
+
+
+def get(post: Post, path: str, sha256: str) -> bytes:
+    """A result's Part 10 file; Rejected where it is not what was made."""
+    content = spool.read(post.spool, path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Rejected(Reason.DISK_FAILED, f"the outbox does not hold what was made: {path}; check the disk")
+    return content

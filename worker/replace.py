@@ -39,6 +39,6 @@ def rejecting(
             series_number=context.note_series_number,
         )
         made = retraction(report, [results.reference(one) for one in replaced], reason, ids, sources, context)
-        return put(post, claim, results.Result(kind=ResultKind.REPLACES, dataset=made))
+        return put(post, claim.study_uid, results.Result(kind=ResultKind.REPLACES, dataset=made))
 
     return note

@@ -75,7 +75,7 @@ def take_back(post: Post, claim: Claim) -> Graded:
         reason=None,
         text=f"taken back: {reason.text}",
         report=standing.report,
-        made=tuple(put(post, claim, one) for one in made),
+        made=tuple(put(post, claim.study_uid, one) for one in made),
         to=standing.destinations,
     )
 

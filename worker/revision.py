@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -12,7 +12,7 @@ from pydicom import dcmread
 from sqlalchemy import Connection
 
 from cauda.core import revisions, uids
-from cauda.core.claims import Claim
+from cauda.core.claims import Addressee, Claim
 from cauda.core.domain import Json, Level, Reason, Report, Status
 from cauda.core.revisions import Made
 from cauda.core.schema import RevisionKind, RevisionState
@@ -80,7 +80,8 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
     ended = outcome(claim, report)
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
     phantom = any(is_phantom(image.header) for image in images)
-    archives = _archives(post, report, _study_there(claim), phantom=phantom)
+    wanted = addressees(post.settings.destinations, research=results.is_research(report), phantom=phantom)
+    archives = _archives(post, wanted, _study_there(claim))
     grading = post.settings.grading
     maps = heat_maps(report, images, post.parts) if grading.heat_map_page and post.parts else {}
     going_on()
@@ -91,11 +92,11 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         # CLINICAL.md 25: whoever cannot be asked whose study it is gets a page that says so
         identity_checked=claim.identity_checked is not False
         and bool(archives)
-        and all(one is None or one.can_find for one in archives),
+        and all(one is None or one.can_find for one in archives.values()),
         page_modality=post.settings.grading.page_modality,
-        sr_class=sr_class(archives),
+        sr_class=sr_class([archives[to.name] for to in wanted if to.sr and not to.parked and to.name in archives]),
         heat_map=bool(maps),
-        series_numbers=numbers_in_use(post, numbered, archives),
+        series_numbers=numbers_in_use(post, numbered, list(archives.values())),
     )
     context, carried = results.result_context(claim, report, sources, origin)
     unsaid = claim.identity_checked is False  # the earlier results claim otherwise
@@ -113,7 +114,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         report, analysis.pictures, sources, context,
         notice=notice or replaced is not None, sr_class=origin.sr_class, maps=maps,
     )  # fmt: skip
-    stored = tuple(put(post, claim, one) for one in made)
+    stored = tuple(put(post, claim.study_uid, one) for one in made)
     note = None
     if replaced is not None:
         note = rejecting(post, claim, report, sources, context, _why(post, replaced, report, carried))
@@ -191,18 +192,20 @@ def _study_there(claim: Claim) -> str:
     return (claim.identity or {}).get("StudyInstanceUID") or claim.study_uid
 
 
-def _archives(post: Post, report: Report, study_uid: str, *, phantom: bool) -> list[Abilities | None]:
-    """What the archives that get the results can do; None for one that is not there, or gets nothing for now."""
-    wanted = addressees(post.settings.destinations, research=results.is_research(report), phantom=phantom)
+def _archives(post: Post, wanted: Sequence[Addressee], study_uid: str) -> Mapping[str, Abilities | None]:
+    """What each archive can do; None for one that is not there and never was, or that gets nothing for now."""
     parked = {one.name: one.parked for one in wanted}
-    return [
-        negotiated(post, one, SR_CLASSES, study_uid) if parked[one.name] is None else None
+    return {
+        one.name: negotiated(post, one, SR_CLASSES, study_uid) if parked[one.name] is None else None
         for one in post.settings.destinations
         if one.kind != "folder"
-    ]
+    }
 
 
 def sr_class(archives: Sequence[Abilities | None]) -> str:
-    """The best SR class that every archive takes which takes any (CLINICAL.md 27); the best of all when none does."""
-    taking = [one.sop_classes for one in archives if one is not None and one.sop_classes]
-    return next((str(name) for name in SR_CLASSES if all(name in taken for taken in taking)), str(SR_CLASSES[0]))
+    """The best SR class that one of the archives takes or, not known yet, may take (CLINICAL.md 27).
+
+    What another takes is negotiated with it when the SR goes there (`exchange`). The best of all when none takes any.
+    """
+    taken = {name for one in archives for name in (SR_CLASSES if one is None else one.sop_classes)}
+    return next((str(name) for name in SR_CLASSES if name in taken), str(SR_CLASSES[0]))

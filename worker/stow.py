@@ -37,6 +37,10 @@ class WebArchive:
         """Only asking shows it."""
         return True
 
+    @property
+    def takes(self) -> None:
+        """STOW-RS negotiates nothing."""
+
     def find(self, question: Dataset) -> list[Dataset] | None:
         """The matches of a question as for C-FIND; None where the archive cannot answer it."""
         match_on = {element.keyword: str(element.value) for element in question if element.value not in ("", None)}
