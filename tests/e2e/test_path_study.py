@@ -201,7 +201,7 @@ def test_an_archive_that_knows_another_patient_holds_delivery(house: Node, pacs:
 
 
 def test_one_study_after_the_other_all_arrive_each_once(tmp_path: Path) -> None:
-    """Several senders at once, to two destinations, and a stop by SIGTERM that takes nothing with it."""
+    """From one sender into one folder, over a stop by SIGTERM that takes nothing with it."""
     studies = [mr_study(f"several {n}") for n in range(4)]
     names = [str(study[0].StudyInstanceUID) for study in studies]
     sender = Sender(0)

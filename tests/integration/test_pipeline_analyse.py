@@ -19,7 +19,7 @@ from analytic_spine import (
     study,
 )
 
-from cauda.core.domain import F32, Level, Reason, Report, SeriesRole, Status
+from cauda.core.domain import F32, F64, GradeScale, Level, Reason, Report, SeriesRole, Status
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.report_json import from_json, to_json
@@ -279,6 +279,24 @@ def test_a_distant_crop_and_an_uncertain_answer_are_not_graded() -> None:
     assert {finding.abstained for finding in report.findings} == {Reason.OUT_OF_DISTRIBUTION}
     unsure = _analyse(study(SPINE), uncertain_below=1.01).report
     assert {finding.abstained for finding in unsure.findings} == {Reason.UNCERTAIN}
+
+
+@pytest.mark.parametrize("scale", [GradeScale.SCHIZAS_4, GradeScale.SCHIZAS_7, GradeScale.RSNA_3])
+def test_schizas_grades_no_level_at_the_conus_and_rsna_does(scale: GradeScale) -> None:
+    """CLINICAL.md 11, on a spine whose canal is dark at L1/L2, which RSNA calls Severe."""
+
+    class Sure(CoreGrader):
+        def predict_proba(self, features: F32, levels: Sequence[Level]) -> F64:  # noqa: ARG002  # the protocol's
+            return np.repeat(np.eye(len(scale.grades))[-1:], len(levels), axis=0)
+
+    used = replace(parts(), grader=Sure(), info=replace(parts().info, scale=scale))
+    first, *others = analyse_study("1.2.3", study(Spine(dark={4: 0.1})), used).report.findings
+    assert first.level is Level.L1_L2
+    assert first.axial is not None, "it has its slice, to be looked at"
+    schizas = scale is not GradeScale.RSNA_3
+    assert (first.grade, first.abstained) == ((None, Reason.CORD_ON_SLICE) if schizas else ("Severe", None))
+    assert (first.probabilities == {}) is schizas
+    assert {one.grade for one in others} == {scale.grades[-1]}
 
 
 def test_noise_withholds_the_grade_and_keeps_the_slice() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import builders_results as given
@@ -11,11 +12,12 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
+from cauda.core.domain import Reason, Status
 from cauda.pipeline.results.codes import KEY_OBJECT_DESCRIPTION
 from cauda.pipeline.results.content import text
-from cauda.pipeline.results.context import ObjectIds, Reference
+from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
 from cauda.pipeline.results.retraction import RetractionReason, retraction
-from cauda.pipeline.results.secondary_capture import secondary_capture
+from cauda.pipeline.results.secondary_capture import heat_map, not_analysed, retracted, secondary_capture
 from cauda.pipeline.results.structured_report import structured_report
 
 pytestmark = pytest.mark.peers
@@ -104,6 +106,22 @@ def whole_study(folder: Path) -> None:
     reason = RetractionReason.WRONG_RESULT
     note = retraction(given.report(), earlier, reason, ids, given.sources(), given.context())
     saved(note, folder / "ko.dcm")
+    for number, page in enumerate(other_pages()):
+        saved(page, folder / f"page{number}.dcm")
+
+
+def other_pages() -> Iterator[Dataset]:
+    """A page of each kind that has a series of its own: NOT ANALYSED, RETRACTED and the heat map."""
+
+    def context(number: int) -> ResultContext:
+        series = f"{given.ROOT}.9{number}"
+        ids = ObjectIds(sop_instance_uid=f"{series}.1", series_instance_uid=series, series_number=9910 + number)
+        return given.context(sc=ids, heat_map=ids)
+
+    rejected = given.report(status=Status.REJECTED, reason=Reason.NO_AXIAL_T2, reason_text="no axial T2 found")
+    yield not_analysed(rejected, given.sources(), context(1))
+    yield retracted(given.report(), given.sources(), context(2), "wrong level or grade")
+    yield heat_map(given.report(), given.pictures(), {}, given.sources(), context(3))
 
 
 def test_images_results_and_rejection_notes_agree_on_patient_study_and_series(tmp_path: Path) -> None:
@@ -117,3 +135,13 @@ def test_a_result_of_another_patient_is_seen(tmp_path: Path) -> None:
     other = structured_report(given.report(), given.sources(PatientName="Somebody^Else"), given.context())
     saved(other, tmp_path / "other.dcm")
     assert any("PatientName" in line for line in disagreements(tmp_path))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_another_kind_of_page_that_names_another_patient_is_seen(number: int, tmp_path: Path) -> None:
+    """The control for each of them: the checker reads it."""
+    whole_study(tmp_path)
+    page = list(other_pages())[number]
+    page.PatientID = "ANOTHER"
+    saved(page, tmp_path / f"page{number}.dcm")
+    assert any("PatientID" in line for line in disagreements(tmp_path))

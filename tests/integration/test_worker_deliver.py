@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
 from pathlib import Path
 
 import builders
+import httpx
 import pytest
 from graded import grade, sending, work
-from peers import until
+from listener_house import listener
+from peers import HOST, until
 from scripted_archive import archive
-from worker_house import house
+from worker_house import House, house
 
 from cauda.core import deliveries, resending, retractions
 from cauda.core.domain import Reason
@@ -21,6 +24,12 @@ from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
 DAY_S = 86_400.0
+
+
+def page_of(at: House, study_uid: str) -> str:
+    """The study's page in the browser."""
+    with listener(at.data) as door:
+        return httpx.get(f"http://{HOST}:{door.ports.http}/studies/{study_uid}", trust_env=False).text
 
 
 def test_sr_and_sc_go_one_after_the_other_and_are_what_lies_in_the_outbox(tmp_path: Path) -> None:
@@ -63,6 +72,9 @@ def test_warnings_are_kept_in_the_archives_words(tmp_path: Path, minds: list[int
         work(at)
         assert at.rows("delivery")[0]["reason_text"] == words
         assert at.states("delivery")[0] == "accepted"
+        (study,) = at.rows("study")
+    shown = page_of(at, study["uid"])
+    assert re.search(rf"accepted</span></td>\s*<td>{re.escape(words)}</td>", shown), "in the archive's words"
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122, 0x0124])
@@ -74,6 +86,7 @@ def test_refusals_end_the_delivery_and_do_not_stop_the_next(tmp_path: Path, stat
         work(at)
         assert at.states("delivery") == ["refused", "accepted"]
         assert at.rows("delivery")[0]["reason_text"] == f"status {status:04X}: not like this"
+        assert f"status {status:04X}: not like this" in page_of(at, at.rows("study")[0]["uid"])
         at.clock[0] += 30 * DAY_S
         assert work(at) == 0
 
