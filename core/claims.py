@@ -213,21 +213,7 @@ def _reject(ledger: Ledger, conn: Connection, claim: Claim, note: Made | None, a
 
 def _put(ledger: Ledger, conn: Connection, claim: Claim, one: Made, addressees: Sequence[Addressee]) -> None:
     """A result, and its deliveries."""
-    key = conn.execute(
-        insert(schema.result)
-        .values(
-            revision_id=claim.id,
-            study_uid=claim.study_uid,
-            kind=one.kind,
-            sop_class_uid=one.sop_class_uid,
-            sop_uid=one.sop_uid,
-            series_uid=one.series_uid,
-            path=one.path,
-            sha256=one.sha256,
-            made_at=ledger.now(),
-        )
-        .returning(schema.result.c.id)
-    ).scalar_one()
+    key = one.enter(ledger, conn, revision_id=claim.id, study_uid=claim.study_uid)
     for to in addressees:
         parked = Reason.RETRACTED if one.kind is ResultKind.WARNING else to.parked
         conn.execute(

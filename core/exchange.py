@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cauda.core import schema
@@ -26,19 +26,7 @@ def exchange(ledger: Ledger, claim: Claim, made: Made) -> bool:
     table = schema.result
     with ledger.write() as conn:
         with suppress(IntegrityError), conn.begin_nested():  # another destination's deliverer made the same
-            conn.execute(
-                insert(table).values(
-                    revision_id=claim.revision_id,
-                    study_uid=claim.study_uid,
-                    kind=made.kind,
-                    sop_class_uid=made.sop_class_uid,
-                    sop_uid=made.sop_uid,
-                    series_uid=made.series_uid,
-                    path=made.path,
-                    sha256=made.sha256,
-                    made_at=ledger.now(),
-                )
-            )
+            made.enter(ledger, conn, revision_id=claim.revision_id, study_uid=claim.study_uid)
         key = select(table.c.id).where(table.c.sop_uid == made.sop_uid).scalar_subquery()
         changed = conn.execute(update(schema.delivery).where(fence(claim)).values(result_id=key)).rowcount
         if changed:

@@ -6,7 +6,7 @@ due -> grading(attempt, lease) -> reported | rejected | failed | superseded | re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -55,6 +55,12 @@ class Made:
         """A row of `schema.result`."""
         return cls(kind=ResultKind(row.kind), sop_class_uid=row.sop_class_uid, sop_uid=row.sop_uid,
                    series_uid=row.series_uid, path=row.path, sha256=row.sha256)  # fmt: skip
+
+    def enter(self, ledger: Ledger, conn: Connection, *, revision_id: int, study_uid: str) -> int:
+        """Enter it as a result of the revision; its key. IntegrityError where its SOP Instance is entered."""
+        values = {"revision_id": revision_id, "study_uid": study_uid, "made_at": ledger.now()} | asdict(self)
+        key: int = conn.execute(insert(schema.result).values(values).returning(schema.result.c.id)).scalar_one()
+        return key
 
 
 def freeze(
