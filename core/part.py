@@ -2,6 +2,7 @@
 
 Portable: write, fdatasync, rename to the final name, fsync of the folder. Prepared: name and blocks are on disk since
 before (`slots`), so that one fdatasync is all a sender waits for; a `seal` says that the file is whole, and how long.
+It is written last, when the disk has long begun with the rest.
 One: where `journal.one_sync` allows it, write, rename, fsync of the file; its name says its length.
 """
 
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from cauda.core import seal
+from cauda.core import seal, writeback
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.folders import fsync_folder
@@ -53,23 +54,21 @@ class Part:
         self._folder = arrivals
         self._name = name
         self._sync = sync
-        self._part = arrivals / f"{name}{PART}"
-        self._final = arrivals / f"{name}.dcm"
+        self._part = arrivals / f"{name}{PART}" if slot is None else slot
+        self._final: Path | None = None  # once something may stand there
         self._stage: memoryview | None = None if stage is None else memoryview(stage)
         self._staged = 0  # bytes in the stage that are not in the file
         self._written = 0
         self._slot = slot
-        self._checksum = seal.Checksum()
+        self._begun = False  # the slot has all of it but the first block
         try:
-            self._fd = self._open() if slot is None else self._open_slot(slot)
+            self._fd = self._open()
         except OSError as error:
             raise disk_error(error) from error
 
-    def _open_slot(self, slot: Path) -> int:
-        self._part = slot
-        return os.open(slot, os.O_RDWR | os.O_CLOEXEC)  # through the page cache, where filing finds it again
-
     def _open(self) -> int:
+        if self._slot is not None:
+            return os.open(self._slot, os.O_RDWR | os.O_CLOEXEC)  # through the page cache, where filing finds it again
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         if self._stage is not None:
             try:
@@ -100,21 +99,36 @@ class Part:
             write_all(self._fd, [stage])
             self._written += len(stage)
             self._staged = 0
-        if self._slot is not None and not self._written:
-            self._checksum.update(chunk[max(seal.PREAMBLE - self._staged, 0) :])
         stage[self._staged : self._staged + len(chunk)] = chunk
         self._staged += len(chunk)
 
     def content(self) -> memoryview:
-        """What was written; nothing may be written after, and the file may not be empty where it outgrew its stage."""
-        if self._stage is not None and not self._written:
-            return self._stage[: self._staged]
+        """What was written, while the disk begins with it; nothing may be written after.
+
+        The file may not be empty where it outgrew its stage.
+        """
         try:
+            self._begin()
+            if self._stage is not None and not self._written:
+                return self._stage[: self._staged]
             self._flush()
             length = self._written if self._slot is not None else 0
             return memoryview(mmap.mmap(self._fd, length, prot=mmap.PROT_READ))
         except OSError as error:
             raise disk_error(error) from error
+
+    def _begin(self) -> None:
+        """Let the disk begin with what a slot takes with one sync: a Part 10 file that fits its stage.
+
+        The first block, with the seal, is for `land`: until then a crash leaves nothing that counts.
+        """
+        if self._begun or self._slot is None or self._stage is None or self._written or self._staged < seal.PREAMBLE:
+            return
+        whole = -(-self._staged // _BLOCK) * _BLOCK  # part of a block would have the rest of it read first
+        self._stage[self._staged : whole] = bytes(whole - self._staged)
+        _write_at(self._fd, self._stage[_BLOCK:whole], _BLOCK)
+        writeback.begin(self._fd, _BLOCK, whole - _BLOCK)
+        self._begun = True
 
     def _flush(self) -> None:
         """The rest of the stage goes to the file: what fills no block through the page cache, without O_DIRECT."""
@@ -131,35 +145,34 @@ class Part:
     def land(self) -> Path:
         """Give it its final name so that it survives a crash the moment this returns; nothing may be written after."""
         try:
-            if self._slot is not None and self._stage is not None and self._sealed(self._stage):
-                os.fdatasync(self._fd)
-                self.close()
-                return self._part  # its name was durable before
-            self._flush()
-            if self._slot is not None:
-                os.ftruncate(self._fd, self._written)
-            if self._sync == "one":
-                self._final = self._folder / f"{self._name}.{os.fstat(self._fd).st_size}.dcm"
-                self._part.rename(self._final)
-                os.fsync(self._fd)
-            else:
-                os.fdatasync(self._fd)
-                self._part.rename(self._final)
-                fsync_folder(self._folder)
+            self._begin()
+            landed = self._sealed(self._stage) if self._begun and self._stage is not None else self._renamed()
         except OSError as error:
             raise disk_error(error) from error
         self.close()
-        return self._final
+        return landed
 
-    def _sealed(self, stage: memoryview) -> bool:
-        """Write what is staged, sealed, where it is the whole of a Part 10 file."""
-        if self._written or self._staged < seal.PREAMBLE:
-            return False
-        seal.put(stage[: self._staged], self._name, self._checksum.intdigest())
-        whole = -(-self._staged // _BLOCK) * _BLOCK  # part of a block would have the rest of it read first
-        stage[self._staged : whole] = bytes(whole - self._staged)
-        write_all(self._fd, [stage[:whole]])
-        return True
+    def _sealed(self, stage: memoryview) -> Path:
+        content = stage[: self._staged]
+        seal.put(content, self._name)
+        _write_at(self._fd, stage[:_BLOCK], 0)
+        os.fdatasync(self._fd)
+        return self._part  # its name was durable before
+
+    def _renamed(self) -> Path:
+        self._flush()
+        if self._slot is not None:
+            os.ftruncate(self._fd, self._written)
+        if self._sync == "one":
+            self._final = self._folder / f"{self._name}.{os.fstat(self._fd).st_size}.dcm"
+            self._part.rename(self._final)
+            os.fsync(self._fd)
+        else:
+            self._final = self._folder / f"{self._name}.dcm"
+            os.fdatasync(self._fd)
+            self._part.rename(self._final)
+            fsync_folder(self._folder)
+        return self._final
 
     def close(self) -> None:
         """Give the descriptor back; harmless when that was done."""
@@ -170,7 +183,7 @@ class Part:
     def drop(self) -> None:
         """Leave nothing behind; only before `land` has returned."""
         self.close()
-        for path in (self._part, self._final):
+        for path in filter(None, (self._part, self._final)):
             with suppress(OSError):
                 path.unlink()
 
@@ -205,3 +218,10 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
             written -= len(left.pop(0))
         if written:
             left[0] = left[0][written:]
+
+
+def _write_at(fd: int, content: memoryview, at: int) -> None:
+    """As `write_all`, from there on."""
+    while content:
+        written = os.pwrite(fd, content, at)
+        content, at = content[written:], at + written

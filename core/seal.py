@@ -15,13 +15,15 @@ PREAMBLE = 128
 _SEAL = struct.Struct("<8sQQ64s")  # magic, length of the file, checksum, its name by arrival
 _MAGIC = b"CAUDA\x00S2"
 
-Checksum = xxhash.xxh3_64
-"""Of all behind the preamble: it has to find what a crash has lost, not what somebody forged."""
 
-
-def put(content: memoryview, name: str, checksum: int) -> None:
+def put(content: memoryview, name: str) -> None:
     """Seal a Part 10 file in memory. ``name``: where it stands in the order of arrival."""
-    _SEAL.pack_into(content, 0, _MAGIC, len(content), checksum, name.encode("ascii"))
+    _SEAL.pack_into(content, 0, _MAGIC, len(content), _checksum(content[PREAMBLE:]), name.encode("ascii"))
+
+
+def _checksum(content: bytes | memoryview) -> int:
+    """Of all behind the preamble: it has to find what a crash has lost, not what somebody forged."""
+    return int(xxhash.xxh3_64_intdigest(content))
 
 
 def name_in(path: Path) -> str | None:
@@ -32,7 +34,7 @@ def name_in(path: Path) -> str | None:
             content = file.read(length - PREAMBLE) if magic == _MAGIC and length >= PREAMBLE else b""
     except OSError:  # a crash has kept the name and not the file
         return None
-    if magic != _MAGIC or length != PREAMBLE + len(content) or checksum != Checksum(content).intdigest():
+    if magic != _MAGIC or length != PREAMBLE + len(content) or checksum != _checksum(content):
         return None
     return str(name.rstrip(b"\0").decode("ascii", "replace"))
 

@@ -61,7 +61,8 @@ class Slots:
     def take(self) -> Path | None:
         """One that nobody else has; None when none is ready."""
         self._taken_at = self._clock()
-        self._wanted.set()
+        if not self._wanted.is_set():
+            self._wanted.set()
         try:
             return self._ready.popleft()
         except IndexError:

@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -68,7 +67,8 @@ class Spool:
 
     def check_room(self, incoming: int = 0) -> None:
         """Raise Unavailable(no_room) when storing ``incoming`` bytes would go below the free-space floor."""
-        free = shutil.disk_usage(self.data).free
+        found = os.statvfs(self.data)
+        free = found.f_bavail * found.f_frsize
         if free - incoming < self.min_free_bytes:
             raise Unavailable(Reason.NO_ROOM, f"no room: {free >> 20} MiB free, {self.min_free_bytes >> 20} MiB kept")
 

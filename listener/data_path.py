@@ -24,7 +24,7 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from cauda.core import log
+from cauda.core import errors, log
 from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
 from cauda.listener.waiting import LOOK_AGAIN_S, Checkpoint, Ringing, Waker
@@ -299,7 +299,8 @@ class UpperLayer(DULServiceProvider):
 
     def _begin(self, request: command.Command, context_id: int) -> None:
         """A C-STORE-RQ came: its data set goes to disk from here on."""
-        self.known.wait(self.assoc.acse_timeout)  # the peer may be quicker than pynetdicom's own thread
+        if not self.known.is_set():
+            self.known.wait(self.assoc.acse_timeout)  # the peer may be quicker than pynetdicom's own thread
         context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
         with self._door.lock:
             session = self._door.sessions.get(id(self.assoc))
@@ -341,9 +342,22 @@ class UpperLayer(DULServiceProvider):
         self._store = self._request = None
         if store is None or request is None:
             return
-        answer = store.answer(time.monotonic())
-        response = command.response(request, answer.status, answer.comment)
-        pdus = pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0)
+        ended = time.monotonic()
+        store.end()
+        pdus = self._pdus(command.response(request, errors.SUCCESS.dimse, ""))  # while the disk writes
+        answer = store.answer(ended)
+        if answer.status != errors.SUCCESS.dimse:
+            pdus = self._pdus(command.response(request, answer.status, answer.comment))
+        try:
+            self._say(pdus)
+        finally:
+            store.tell()
+        self._began, self._bytes = 0.0, 0
+
+    def _pdus(self, response: bytes) -> list[bytes]:
+        return pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0)
+
+    def _say(self, pdus: list[bytes]) -> None:
         with self._messages.whole:
             waiting = bool(self.to_provider_queue.queue)
         if not waiting:
@@ -352,7 +366,6 @@ class UpperLayer(DULServiceProvider):
             later = P_DATA_TF()
             later.decode(one)
             self.send_pdu(later.to_primitive())
-        self._began, self._bytes = 0.0, 0
 
     def _drop(self) -> None:
         """Forget a message in the middle."""

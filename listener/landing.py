@@ -61,8 +61,7 @@ class Door:
 
     def name(self) -> str:
         """A landing name that sorts by arrival and owes nothing to the peer."""
-        with self.lock:
-            return f"{self.run}-{next(self.counter):010d}"
+        return f"{self.run}-{next(self.counter):010d}"  # next() of a count is one step of the interpreter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +89,7 @@ class Answer:
 
 
 class Store:
-    """One object under way: `take` its data set as it comes, then `answer`, or `drop` it.
+    """One object under way: `take` its data set as it comes, `end`, `answer` and `tell`, or `drop` it.
 
     None of them raises. After the first thing that went wrong nothing is written any more.
     """
@@ -105,6 +104,8 @@ class Store:
         self._meta_bytes = 0
         self._room_until = 0
         self._error: Exception | None = None
+        self._landed: Path | None = None
+        self._seconds = 0.0
         try:
             self._open(stage)
         except Exception as error:  # noqa: BLE001  the border of the doors
@@ -121,6 +122,14 @@ class Store:
         except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
+    def end(self) -> None:
+        """Everything was taken: look at it, while the disk begins to write."""
+        if self._error is None:
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001  the border of the doors
+                self._fail(error)
+
     def answer(self, began: float) -> Answer:
         """Land what was taken; success only when it is durable. ``began``: time.monotonic when its last byte came."""
         if self._error is None:
@@ -130,11 +139,19 @@ class Store:
                 self._fail(error)
         if self._error is not None:
             return refuse(self._session, self._error)
+        self._seconds = time.monotonic() - began
+        return Answer(errors.SUCCESS)
+
+    def tell(self) -> None:
+        """What landed is counted, and the filer told: once it is answered, for the sender waits for no more."""
+        path, self._landed = self._landed, None
+        if path is None:
+            return
         self._session.instances += 1
         self._session.bytes += self.bytes
         metrics.acknowledged.inc()
-        metrics.acknowledge_seconds.observe(time.monotonic() - began)
-        return Answer(errors.SUCCESS)
+        metrics.acknowledge_seconds.observe(self._seconds)
+        self._door.tell(Arrived(path))
 
     def drop(self) -> None:
         """The rest will not come: leave nothing behind."""
@@ -177,9 +194,9 @@ class Store:
             self._door.spool.check_room(self.bytes and _ROOM_EVERY_BYTES)
             self._room_until = self.bytes + _ROOM_EVERY_BYTES
 
-    def _land(self) -> None:
+    def _look(self) -> None:
         if self._part is None:
-            raise RuntimeError("answered twice")
+            raise RuntimeError("ended after it was answered")
         request = self._request
         found = head.parse(
             self._part.content()[self._meta_bytes :],
@@ -192,9 +209,12 @@ class Store:
             raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
         if request.study_uid not in {None, found.study_uid}:
             raise Rejected(Reason.UID_MISMATCH, "Study Instance UID differs from the request's")
-        path = self._part.land()
+
+    def _land(self) -> None:
+        if self._part is None:
+            raise RuntimeError("answered twice")
+        self._landed = self._part.land()
         self._part = None
-        self._door.tell(Arrived(path))
 
 
 def _size(count: int) -> str:

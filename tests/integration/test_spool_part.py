@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import xxhash
 from logged import logged
 from peers import until
 
@@ -203,6 +202,20 @@ def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(tmp_p
                for path in spool.waiting(tmp_path))  # fmt: skip
 
 
+def test_the_disk_has_begun_with_what_is_looked_at_and_a_crash_then_leaves_nothing_that_counts(
+    tmp_path: Path, slots: Slots
+) -> None:
+    """Who looks at it may refuse it: only what was landed has a seal."""
+    content = random.Random(4).randbytes(STAGE - 5)
+    slot = slots.take()
+    assert slot is not None
+    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slot)
+    one.write([content[:9], content[9:]])
+    assert one.content() == content
+    assert slot.read_bytes()[BLOCK : len(content)] == content[BLOCK:]
+    assert spool.waiting(tmp_path) == []
+
+
 @pytest.mark.parametrize("size", [0, 127, STAGE + 1])
 def test_what_cannot_be_sealed_lands_in_a_slot_in_the_portable_way(tmp_path: Path, slots: Slots, size: int) -> None:
     content = random.Random(2).randbytes(size)
@@ -315,7 +328,7 @@ def test_a_seal_holds_for_the_whole_file_alone(tmp_path: Path) -> None:
     """Whatever block, or end, a crash has not kept."""
     draw = random.Random(3)
     content = bytearray(draw.randbytes(5 * BLOCK + 17))
-    seal.put(memoryview(content), "a", xxhash.xxh3_64_intdigest(content[128:]))
+    seal.put(memoryview(content), "a")
     file = tmp_path / "file"
     file.write_bytes(content + bytes(BLOCK))
     assert seal.name_in(file) == "a", "a slot is longer than what lies in it"
