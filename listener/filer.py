@@ -74,6 +74,7 @@ class Learned:
 
 
 Told = Opened | Arrived | Ended | Refused | Learned
+_BUSY = (Opened, Arrived)  # whoever opens an association is about to send
 
 
 # OSError: a disk that is full or away; the object is not to blame.
@@ -91,7 +92,7 @@ class Filer:
         self._listener = listener
         self._queue: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._last_arrival = 0.0
+        self._busy_at = 0.0
         self._behind = False  # the queue was not emptied since we last gave way
         self._thread = threading.Thread(target=self._run, name="filer")
         self._log = log.get("filer")
@@ -101,7 +102,8 @@ class Filer:
         """Queue an event; never blocks."""
         if isinstance(what, Arrived):
             metrics.waiting.inc()
-            self._last_arrival = time.monotonic()
+        if isinstance(what, _BUSY):
+            self._busy_at = time.monotonic()
         self._queue.put(what)
 
     def start(self) -> None:
@@ -123,7 +125,7 @@ class Filer:
     def _take(self) -> tuple[list[Told], bool]:
         batch: list[Told] = []
         first = self._queue.get()
-        if isinstance(first, Arrived) and not self._behind:
+        if isinstance(first, _BUSY) and not self._behind:
             self._give_way()
         while first is not None:
             batch.append(first)
@@ -137,7 +139,7 @@ class Filer:
         return batch, True
 
     def _give_way(self) -> None:
-        """Wait for a pause between arrivals: once for all that is waiting, never long, and not at the end.
+        """Wait for a pause in what comes: once for all that is waiting, never long, and not at the end.
 
         A stream without pauses is filed from then on as it comes: what arrived is never older than the patience and
         the time that filing takes.
@@ -145,7 +147,7 @@ class Filer:
         until = time.monotonic() + _PATIENCE_S
         while True:
             now = time.monotonic()
-            wait = min(self._last_arrival + _QUIET_S, until) - now
+            wait = min(self._busy_at + _QUIET_S, until) - now
             if wait <= 0 or self._stop.wait(wait):
                 return
 

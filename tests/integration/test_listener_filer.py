@@ -156,6 +156,24 @@ def test_a_stream_without_pauses_is_given_way_once_and_then_filed_as_it_comes(
         made.finish()
 
 
+def test_an_association_that_was_opened_is_entered_with_what_comes_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entered at once it would take disk and processor from the first images."""
+    monkeypatch.setattr(filer, "_PATIENCE_S", 3600.0)
+    made, done, gave_way = a_filer(tmp_path, monkeypatch)
+    opened = filer.Opened(part10.Origin(association_id="a", calling_aet="S", called_aet="C", address="127.0.0.1"))
+    made.start()
+    try:
+        made.tell(opened)
+        until(lambda: gave_way, what="it waits")
+        made.tell(filer.Arrived(tmp_path / "image"))
+        assert done == []
+    finally:
+        made.finish()
+    assert done == [opened, filer.Arrived(tmp_path / "image")]
+
+
 def test_giving_way_holds_up_no_drain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filer, "_PATIENCE_S", 3600.0)
     made, done, gave_way = a_filer(tmp_path, monkeypatch)
