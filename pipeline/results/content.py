@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from anyascii import anyascii
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from cauda.pipeline.results.codes import NO_UNITS, SOURCE, coded
-from cauda.pipeline.results.spelling import in_ascii
 
 CONTAINS = "CONTAINS"
 CONCEPT_MOD = "HAS CONCEPT MOD"
@@ -25,9 +25,9 @@ def _item(relationship: str, value_type: str, name: Code) -> Dataset:
 
 
 def text(relationship: str, name: Code, value: str) -> Dataset:
-    """A TEXT item, in ASCII."""
+    """A TEXT item, in ASCII, which means the same under every character set (CLINICAL.md 30)."""
     item = _item(relationship, "TEXT", name)
-    item.TextValue = in_ascii(value)
+    item.TextValue = anyascii(value)
     return item
 
 

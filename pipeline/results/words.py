@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from anyascii import anyascii
+
 from cauda.core.domain import BundleInfo, Condition, Finding, GradeScale, Level, Reason, Report
 from cauda.pipeline.results.context import ResultContext
-from cauda.pipeline.results.spelling import in_ascii
 
 NUMBERING = "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count."
 FOOTER = (
@@ -110,12 +111,12 @@ def series_description(context: ResultContext) -> str:
 
 def footer(report: Report) -> str:
     """What was not looked at: the bundle's own words when it has some (CLINICAL.md 15)."""
-    return guarded(report, in_ascii(report.bundle.footer)) if report.bundle and report.bundle.footer else FOOTER
+    return guarded(report, anyascii(report.bundle.footer)) if report.bundle and report.bundle.footer else FOOTER
 
 
 def bundle_name(report: Report, bundle: BundleInfo) -> str:
     """How the bundle calls itself; its digest, not its name, says which one it is."""
-    return guarded(report, in_ascii(bundle.name))
+    return guarded(report, anyascii(bundle.name))
 
 
 def calibration_words(report: Report, bundle: BundleInfo) -> str:
@@ -130,7 +131,7 @@ def guarded(report: Report, text: str) -> str:
     """
     if report.level_doubt is None:
         return text
-    text = in_ascii(text)  # dashes of one kind
+    text = anyascii(text)  # dashes of one kind
     for level, spelt in _DISCS.items():
         text = spelt.sub(level.above_sacrum, text)
     return _VERTEBRA.sub("L?", text)

@@ -255,7 +255,7 @@ def test_no_spine_at_all_is_not_lumbar() -> None:
 
 def test_the_lumbar_check_by_picture_has_a_veto() -> None:
     class No:
-        def lumbar_probability(self, slices: F32, spacing_mm: tuple[float, float]) -> float:  # noqa: ARG002
+        def lumbar_probability(self, slices: F32, spacing_mm: tuple[float, float]) -> float:  # noqa: ARG002  # the protocol's
             return 0.1
 
     report = analyse_study("1.2.3", study(SPINE), replace(parts(), lumbar_check=No())).report

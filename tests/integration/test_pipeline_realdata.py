@@ -141,7 +141,7 @@ class _MaskLocaliser(GreyLocaliser):
 
     classes = ("background", "vertebra", "disc", "canal")  # type: ignore[assignment]
 
-    def segment(self, slices: F32, spacing_mm: tuple[float, float]) -> F32:  # noqa: ARG002
+    def segment(self, slices: F32, spacing_mm: tuple[float, float]) -> F32:  # noqa: ARG002  # the protocol's
         """One-hot."""
         return np.stack([(slices == index) for index in range(4)], axis=1).astype(np.float32)
 

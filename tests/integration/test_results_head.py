@@ -82,6 +82,13 @@ def test_a_bundles_letters_are_spelt_in_ascii_and_none_becomes_a_question_mark()
     assert any(text.startswith("RSNA 3-grade \u00b7 Universitat") for text in said)
 
 
+def test_letters_that_are_not_latin_are_written_as_they_sound() -> None:
+    report = given.report(bundle=replace(given.bundle(), name="\u041f\u043e\u0437\u0432\u043e\u043d\u043e\u043a 2"))
+    sr = structured_report(report, given.sources(SpecificCharacterSet="ISO_IR 144"), given.context())
+    assert "Pozvonok 2" in [item.TextValue for item in sr_mistakes.walk(sr) if item.get("ValueType") == "TEXT"]
+    assert any(text.startswith("RSNA 3-grade \u00b7 Pozvonok 2") for text in drawn(report))
+
+
 def test_a_slice_of_a_multi_frame_image_is_found_by_its_frame() -> None:
     """CLINICAL.md 19, from an Enhanced MR image to the page: row and tile name the frame that was graded."""
     spine = Spine(dark={1: 0.1})
