@@ -348,10 +348,7 @@ class UpperLayer(DULServiceProvider):
         answer = store.answer(ended)
         if answer.status != errors.SUCCESS.dimse:
             pdus = self._pdus(command.response(request, answer.status, answer.comment))
-        try:
-            self._say(pdus)
-        finally:
-            store.tell()
+        self._say(pdus)
         self._began, self._bytes = 0.0, 0
 
     def _pdus(self, response: bytes) -> list[bytes]:

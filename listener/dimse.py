@@ -341,7 +341,6 @@ def _store(event: Any, door: Door) -> int | Dataset:
     store.take([request.DataSet.getbuffer()])
     store.end()
     answer = store.answer(began)
-    store.tell()
     if answer.status == 0x0000:
         return answer.status
     response = Dataset()

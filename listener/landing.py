@@ -89,7 +89,7 @@ class Answer:
 
 
 class Store:
-    """One object under way: `take` its data set as it comes, `end`, `answer` and `tell`, or `drop` it.
+    """One object under way: `take` its data set as it comes, `end` and `answer`, or `drop` it.
 
     None of them raises. After the first thing that went wrong nothing is written any more.
     """
@@ -104,8 +104,6 @@ class Store:
         self._meta_bytes = 0
         self._room_until = 0
         self._error: Exception | None = None
-        self._landed: Path | None = None
-        self._seconds = 0.0
         try:
             self._open(stage)
         except Exception as error:  # noqa: BLE001  the border of the doors
@@ -139,19 +137,11 @@ class Store:
                 self._fail(error)
         if self._error is not None:
             return refuse(self._session, self._error)
-        self._seconds = time.monotonic() - began
-        return Answer(errors.SUCCESS)
-
-    def tell(self) -> None:
-        """What landed is counted, and the filer told: once it is answered, for the sender waits for no more."""
-        path, self._landed = self._landed, None
-        if path is None:
-            return
         self._session.instances += 1
         self._session.bytes += self.bytes
         metrics.acknowledged.inc()
-        metrics.acknowledge_seconds.observe(self._seconds)
-        self._door.tell(Arrived(path))
+        metrics.acknowledge_seconds.observe(time.monotonic() - began)
+        return Answer(errors.SUCCESS)
 
     def drop(self) -> None:
         """The rest will not come: leave nothing behind."""
@@ -213,8 +203,9 @@ class Store:
     def _land(self) -> None:
         if self._part is None:
             raise RuntimeError("answered twice")
-        self._landed = self._part.land()
+        path = self._part.land()
         self._part = None
+        self._door.tell(Arrived(path))
 
 
 def _size(count: int) -> str:

@@ -124,7 +124,6 @@ class _Part:
         if self._store is not None:
             self._store.end()
             answer = self._store.answer(time.monotonic())
-            self._store.tell()
         else:
             error = self._error or Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file, or cut short in its beginning")
             answer = refuse(self._session, error)
