@@ -2,7 +2,7 @@
 
 Portable: write, fdatasync, rename to the final name, fsync of the folder. Prepared: name and blocks are on disk since
 before (`slots`), so that one fdatasync is all a sender waits for; a `seal` says that the file is whole, and how long.
-It is written last, when the disk has long begun with the rest.
+It is written last, when the disk has begun with the rest.
 One: where `journal.one_sync` allows it, write, rename, fsync of the file; its name says its length.
 """
 
