@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +57,11 @@ class Server:
 
     def cpu_s(self) -> float:
         """Processor time of its processes and of those that have ended; a tracer's own is not counted."""
-        return sum(_cpu_s(pid) for pid in tree(self.pid))
+        return _of_tree(self.pid, _cpu_s)
 
     def most_mb(self) -> float:
         """The largest resident size so far, of all its living processes together."""
-        return sum(_most_kb(pid) for pid in tree(self.pid)) / 1024
+        return _of_tree(self.pid, _most_kb) / 1024
 
 
 def tree(pid: int) -> list[int]:
@@ -72,6 +72,14 @@ def tree(pid: int) -> list[int]:
             for child in task.read_text().split():
                 found += tree(int(child))
     return found
+
+
+def _of_tree(pid: int, value: Callable[[int], float]) -> float:
+    """The sum over a process and those below it; again when one ends meanwhile, whose time is its parent's then."""
+    for _ in range(100):
+        with suppress(OSError):
+            return sum(value(one) for one in tree(pid))
+    raise SystemExit("a server has ended")
 
 
 def _cpu_s(pid: int) -> float:
