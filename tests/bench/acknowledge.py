@@ -1,10 +1,10 @@
 """How fast an image is acknowledged, beside DCMTK, Orthanc and pynetdicom: `make bench`.
 
 One run, interleaved repetitions, medians; every server gets the same images over loopback. Only ratios carry over to
-another machine, and on a busy one not even these. A transfer is a burst that comes to an idle server: ours has filed
-what came before and has its files ready. In each case the same process of ours is looked at by `strace` for one more
-transfer, which must show the syncs that its way to land takes for each image, or the run ends. Beside the servers the
-disk alone is measured, since nobody who makes images durable can be faster.
+another machine, and on a busy one not even these. A transfer is a burst that comes to an idle server, while all others
+are stopped: ours has filed what came before and has its files ready. In each case the same process of ours is looked
+at by `strace` for one more transfer, which must show the syncs that its way to land takes for each image, or the run
+ends. Beside the servers the disk alone is measured, since nobody who makes images durable can be faster.
 """
 
 from __future__ import annotations
@@ -156,10 +156,11 @@ def busy(*, really: bool) -> Iterator[None]:
 def measure(server: Server, folder: Path, case: Case, count: int, salts: Iterator[int], into: Measured) -> None:
     """One transfer, to a disk that has nothing left to write of what others were sent."""
     os.sync()
-    with busy(really=case.saturated):
-        seconds, cpu, answers = send(server, folder, case, salts)
+    with server.awake():
+        with busy(really=case.saturated):
+            seconds, cpu, answers = send(server, folder, case, salts)
+        until(server.idle, 300, f"{server.name} to have filed everything and to be ready again", every=0.2)
     into.add(count * case.associations, seconds, cpu, answers)
-    until(server.idle, 300, f"{server.name} to have filed everything and to be ready again", every=0.2)
 
 
 def check(server: Server, folder: Path, case: Case, count: int, salts: Iterator[int]) -> None:
@@ -198,6 +199,7 @@ def main() -> None:
         servers: Sequence[Server] = [stack.enter_context(one) for one in everybody(folder)]
         for server in servers:
             until(server.idle, 60, f"{server.name} to be ready", every=0.2)
+            stack.enter_context(server.stopped())
         for case, server in itertools.product(CASES, servers):
             if server.syncs:
                 check(server, folder / str(case.side), case, given.images, salts)

@@ -51,6 +51,29 @@ class Server:
             strace.send_signal(signal.SIGINT)
         calls += re.findall(r"\b(fsync|fdatasync)\(", record.read_text(errors="replace"))
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does nothing in the block, so that it takes nothing from whoever is measured; goes on after."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Goes on for the block while it is `stopped`."""
+        self._signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> None:
+        for pid in tree(self.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def idle(self) -> bool:
         """Whether it has filed everything, and has its files ready for the next burst."""
         return not landed(self.place / "data") and len(list(self.place.glob("data/arrivals/*/*.slot"))) == self.slots
