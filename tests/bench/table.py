@@ -72,12 +72,13 @@ def _goals(cases: Sequence[Case], found: Found) -> None:
         cpu(f"CPU an image of {fastest}", fastest, one, 1.3),
         ("p99 of four, cores saturated over idle", late(OWN), late(floor.PREPARED), "at most", 2),
     ]
-    if (OWN_ONE, four) in found:
-        quickest = max(dcmtk, key=lambda name: found[name, four].rate)
-        goals += [
-            speed("one sync: Orthanc NODELAY, one association", "Orthanc NODELAY", one, 4, OWN_ONE),
-            speed(f"one sync: {quickest}, four", quickest, four, 1, OWN_ONE),
-        ]
+    quickest = max(dcmtk, key=lambda name: found[name, four].rate)
+    for own in (OWN, OWN_ONE):  # both make one sync an image; the second needs a journal
+        if (own, four) in found:
+            goals += [
+                speed(f"one sync ({own}): Orthanc NODELAY, one association", "Orthanc NODELAY", one, 4, own),
+                speed(f"one sync ({own}): {quickest}, four", quickest, four, 1, own),
+            ]
     print("| goal | wanted | measured | | the disk alone |")
     print("|---|---|---|---|---|")
     for words, measured, disk, bound, wanted in goals:
