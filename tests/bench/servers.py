@@ -51,23 +51,21 @@ class Server:
             strace.send_signal(signal.SIGINT)
         calls += re.findall(r"\b(fsync|fdatasync)\(", record.read_text(errors="replace"))
 
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
+    def stopped(self) -> AbstractContextManager[None]:
         """It does nothing in the block, so that it takes nothing from whoever is measured; goes on after."""
-        self._signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._signal(signal.SIGCONT)
+        return self._signalled(signal.SIGSTOP, signal.SIGCONT)
+
+    def awake(self) -> AbstractContextManager[None]:
+        """Goes on for the block while it is `stopped`."""
+        return self._signalled(signal.SIGCONT, signal.SIGSTOP)
 
     @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Goes on for the block while it is `stopped`."""
-        self._signal(signal.SIGCONT)
+    def _signalled(self, before: int, after: int) -> Iterator[None]:
         try:
+            self._signal(before)
             yield
         finally:
-            self._signal(signal.SIGSTOP)
+            self._signal(after)
 
     def _signal(self, number: int) -> None:
         for pid in tree(self.pid):
