@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from peers import HOST, Process, free_port, own_folder, program
+from pynetdicom.association import Association
 
 
 def _asked(url: str, method: str = "GET", body: bytes | None = None) -> bytes:
@@ -188,3 +189,17 @@ def echoscu(port: int, *, called: str = "CAUDA", calling: str = "ECHOSCU") -> bo
     """DCMTK's echoscu: whether the node answers."""
     argv = [program("echoscu"), "-aet", calling, "-aec", called, "-ta", "5", "-td", "5", HOST, str(port)]
     return subprocess.run(argv, check=False, capture_output=True, timeout=30).returncode == 0
+
+
+def only_asking(association: Association) -> Association:
+    """An SCU's association whose answers reach who waits for them.
+
+    pynetdicom's reactor says that it pauses a moment before it does, and then takes an answer for a request.
+    """
+    receive = association.dimse.get_msg
+
+    def for_who_waits(block: bool = False) -> Any:
+        return receive(block=True) if block else (None, None)
+
+    association.dimse.get_msg = for_who_waits  # type: ignore[method-assign]  # of this one alone
+    return association

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from dicom_peers import only_asking
 from peers import HOST, until
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -119,7 +120,7 @@ def association(port: int, contexts: Sequence[tuple[str, str]], *, called: str =
     ae = AE("SCANNER")
     for sop_class, syntax in contexts:
         ae.add_requested_context(sop_class, syntax)
-    opened = ae.associate(HOST, port, ae_title=called)
+    opened = only_asking(ae.associate(HOST, port, ae_title=called))
     try:
         yield opened
     finally:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import MR_IMAGE, dataset_bytes, part10
+from dicom_peers import only_asking
 from listener_house import landed
 from peers import HOST, PATIENCE, Postgres, answers, free_port, until
 from pydicom import Dataset
@@ -230,7 +231,7 @@ class Sender:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
         for kind in {str(image.SOPClassUID) for image in images}:
             ae.add_requested_context(kind, ExplicitVRLittleEndian)
-        association = ae.associate(HOST, self.port, ae_title=self.called)
+        association = only_asking(ae.associate(HOST, self.port, ae_title=self.called))
         if not association.is_established:
             return False
         whole = True
