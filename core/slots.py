@@ -1,8 +1,8 @@
 """Files of zeros that are on disk already, name and blocks: what is written into one needs a single sync of its data.
 
-The journal of a file system has nothing to add to it, since neither its length nor where it lies changes. A thread
-makes them in the pauses between images, for it costs the disk as much as the images do. Where none is ready, an image
-lands in the portable way.
+The journal of a file system has nothing to add to it, since neither its length nor where it lies changes; a `seal` says
+that the file is whole, and how long. A thread makes them in the pauses between images, for it costs the disk as much as
+the images do. Where none is ready, an image lands in the portable way: `part`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cauda.core import log
+from cauda.core import log, seal
 from cauda.core.errors import Unavailable
 from cauda.core.folders import fsync_folder
+from cauda.core.part import disk_error, write_all
 
 SUFFIX = ".slot"
 BYTES = 1 << 20  # of each; a longer image makes its file longer
+_BLOCK = 4096  # of the page cache: part of one would have the rest of it read first
 _BATCH = 8
 _SPARE = 4  # times what all of them take must be free: results and the ledger need the disk too
 _QUIET_S = 0.03  # since the last was taken
@@ -119,6 +121,34 @@ class Slots:
         self._ready.extend(made)
         self._without = False
         return True
+
+
+def land(slot: Path, name: str, content: Sequence[bytes | memoryview]) -> Path:
+    """Write a Part 10 file into a slot so that it survives a crash the moment this returns.
+
+    ``content`` begins behind the preamble; ``name`` says where it stands in the order of arrival. The file keeps the
+    slot's name, and its length until it is cut (`seal.cut`). Raises Unavailable(no_room | disk_failed); then nothing is
+    left behind.
+    """
+    try:
+        _fill(slot, name, content)
+    except OSError as error:
+        _remove(slot)
+        raise disk_error(error) from error
+    except BaseException:
+        _remove(slot)
+        raise
+    return slot
+
+
+def _fill(slot: Path, name: str, content: Sequence[bytes | memoryview]) -> None:
+    fd = os.open(slot, os.O_WRONLY | os.O_CLOEXEC)  # through the page cache, where filing finds it again
+    try:
+        behind = -(seal.PREAMBLE + sum(map(len, content))) % _BLOCK
+        write_all(fd, [seal.preamble(content, name), *content, bytes(behind)])
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def _remove(path: Path) -> None:

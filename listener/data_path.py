@@ -7,13 +7,11 @@ What is overridden is private there: `SEAM` names it, a test checks it, and pypr
 
 from __future__ import annotations
 
-import mmap
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from pynetdicom.association import Association
@@ -24,7 +22,7 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from cauda.core import errors, log
+from cauda.core import log
 from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
 from cauda.listener.waiting import LOOK_AGAIN_S, Checkpoint, Ringing, Waker
@@ -51,7 +49,7 @@ SEAM: tuple[tuple[type, str], ...] = (
 """What of pynetdicom is overridden or called here although it is not its public interface."""
 
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
-_STAGE_BYTES = 1 << 21  # an image of 1024 x 1024 goes to disk at once
+_MAX_FRAGMENTS = 1024  # of an object that are kept: each takes more memory than its bytes where it is small
 
 
 def request_handler(door: Door, over: Callable[[Association], None]) -> type[RequestHandler]:
@@ -107,7 +105,6 @@ class UpperLayer(DULServiceProvider):
         self._request: command.Command | None = None
         self._context_id = 0
         self._store: Store | None = None
-        self._stage = mmap.mmap(-1, _STAGE_BYTES)
         self._content: list[memoryview] = []
         self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
         self._began = self._heard = 0.0
@@ -126,11 +123,9 @@ class UpperLayer(DULServiceProvider):
             self._news.set()
 
     def _release(self) -> None:
-        """Give the buffers back at once: association and layer know each other, and the collector may take its time."""
+        """Give the buffer back at once: association and layer know each other, and the collector may take its time."""
         self._content.clear()
         self._stream.close()
-        with suppress(BufferError):  # somebody still looks at it: then the collector does it
-            self._stage.close()
 
     def send_pdu(self, primitive: Any) -> None:
         """As pynetdicom's; wakes the thread."""
@@ -170,7 +165,8 @@ class UpperLayer(DULServiceProvider):
             try:
                 part = self._stream.next()
                 if part is None:
-                    self._write()
+                    if self._stream.full:
+                        self._write()
                     if not self._more():
                         return False
                 elif self._taken(part) or self.to_provider_queue.queue:
@@ -202,7 +198,7 @@ class UpperLayer(DULServiceProvider):
         sock = self.wire.socket
         if sock is None:
             return 0
-        room = self._stream.room()
+        room = self._stream.room(anew=not self._content)
         try:
             count: int = sock.recv_into(room)
             if count < len(room):
@@ -316,7 +312,6 @@ class UpperLayer(DULServiceProvider):
                 abstract_syntax=str(context.abstract_syntax),
                 transfer_syntax=str(context.transfer_syntax[0]),
             ),
-            self._stage,
         )
         if not request.has_data_set:
             self._respond()
@@ -324,13 +319,15 @@ class UpperLayer(DULServiceProvider):
     def _take_data(self, part: pdu.Fragment) -> None:
         if self._store is None or part.context_id != self._context_id:
             raise pdu.Malformed("a data set that belongs to no command")
-        self._content.append(part.content)
-        if part.last:
+        if part.content:
+            self._content.append(part.content)
+        if len(self._content) > _MAX_FRAGMENTS:
             self._write()
+        if part.last:
             self._respond()
 
     def _write(self) -> None:
-        """What was received goes to disk before its buffer is used again."""
+        """What was received goes to disk, and its buffer is used again."""
         if self._store is not None and self._content:
             self._store.take(self._content)
             if self._store.bytes > 2 * self._door.settings.limits.max_object_bytes:
@@ -342,13 +339,9 @@ class UpperLayer(DULServiceProvider):
         self._store = self._request = None
         if store is None or request is None:
             return
-        ended = time.monotonic()
-        store.end()
-        pdus = self._pdus(command.response(request, errors.SUCCESS.dimse, ""))  # while the disk writes
-        answer = store.answer(ended)
-        if answer.status != errors.SUCCESS.dimse:
-            pdus = self._pdus(command.response(request, answer.status, answer.comment))
-        self._say(pdus)
+        answer = store.answer(self._content, time.monotonic())
+        self._content.clear()
+        self._say(self._pdus(command.response(request, answer.status, answer.comment)))
         self._began, self._bytes = 0.0, 0
 
     def _pdus(self, response: bytes) -> list[bytes]:

@@ -338,9 +338,7 @@ def _store(event: Any, door: Door) -> int | Dataset:
             transfer_syntax=str(event.context.transfer_syntax),
         ),
     )
-    store.take([request.DataSet.getbuffer()])
-    store.end()
-    answer = store.answer(began)
+    answer = store.answer([request.DataSet.getbuffer()], began)
     if answer.status == 0x0000:
         return answer.status
     response = Dataset()

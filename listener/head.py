@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cauda.core import uids
@@ -44,14 +45,14 @@ class Head:
     series_uid: str
 
 
-def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int) -> Head:
-    """The head of a data set; Rejected when it is no data set, cut short, or without valid UIDs.
+def parse(data: Sequence[bytes | memoryview], transfer_syntax: str, *, max_bytes: int) -> Head:
+    """The head of a data set in the pieces that it came in; Rejected when it is none, cut short, or without valid UIDs.
 
     ``max_bytes`` bounds what a deflated data set may inflate to.
     """
     if transfer_syntax == DEFLATED:
-        data = _inflated(bytes(data), max_bytes)
-    walker = _Walker(memoryview(data), big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
+        data = [_inflated(b"".join(data), max_bytes)]
+    walker = _Walker(data, big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
     found = walker.top_level()
     values = {}
     for tag, name in _UID_TAGS.items():
@@ -82,12 +83,16 @@ def _inflated(data: bytes, max_bytes: int) -> bytes:
 
 
 class _Walker:
-    """A position in a data set; every move is checked against its end."""
+    """A position in a data set; every move is checked against its end.
 
-    def __init__(self, data: memoryview, *, big: bool, implicit: bool) -> None:
-        self.data = data
+    Pieces are joined only where something behind the first is looked at: all of an image but its pixels is in that.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview], *, big: bool, implicit: bool) -> None:
+        self.pieces = pieces
+        self.data = memoryview(pieces[0] if pieces else b"")
         self.at = 0
-        self.end = len(data)
+        self.end = sum(map(len, pieces))
         order = ">" if big else "<"
         self.without_vr = struct.Struct(order + "HHI").unpack_from
         self.with_vr = struct.Struct(order + "HH2sH").unpack_from
@@ -99,7 +104,7 @@ class _Walker:
         found: dict[int, bytes] = {}
         previous = -1
         while self.at < self.end:
-            if self.at + 8 > self.end and not any(self.data[self.at :]):
+            if self.at + 8 > self.end and not any(self.some(self.at, self.end)):
                 return found  # padding
             tag, vr, length = self.header(self.implicit)
             if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
@@ -114,15 +119,45 @@ class _Walker:
             start = self.at
             self.skip(length)
             if tag in _UID_TAGS:
-                found[tag] = bytes(self.data[start : start + min(length, 128)])
+                found[tag] = bytes(self.some(start, start + min(length, 128)))
+            if not self.implicit:
+                previous = self.plain(previous, found)
         return found
+
+    def plain(self, previous: int, found: dict[int, bytes]) -> int:
+        """Past the elements from here on whose header has eight bytes, as `top_level` would; returns the last tag.
+
+        Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
+        """
+        data, at, unpack = self.data, self.at, self.with_vr
+        held = len(data)
+        while at + 8 <= held:
+            group, element, vr, length = unpack(data, at)
+            tag = group << 16 | element
+            end = at + 8 + length
+            if vr not in _SHORT_VRS or not previous < tag < _DELIMITERS or end > held:
+                break
+            if tag in _UID_TAGS:
+                found[tag] = bytes(data[at + 8 : end][:128])
+            at, previous = end, tag
+        self.at = at
+        return previous
+
+    def some(self, start: int, end: int) -> memoryview:
+        """Some of the data set."""
+        if end > len(self.data):
+            self.data = memoryview(b"".join(self.pieces))
+        return self.data[start:end]
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
-        data, at = self.data, self.at
+        at = self.at
         self.at = at + 8
         if self.at > self.end:
             raise _cut_short()
+        if at + 12 > len(self.data) < self.end:  # 12: with the length of a long VR
+            self.data = memoryview(b"".join(self.pieces))
+        data = self.data
         if implicit:
             group, element, length = self.without_vr(data, at)
             return group << 16 | element, b"", length

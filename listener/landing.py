@@ -6,7 +6,6 @@ The border of the doors: whatever happens becomes a status, never a dead thread.
 from __future__ import annotations
 
 import itertools
-import mmap
 import secrets
 import threading
 import time
@@ -14,12 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cauda.core import errors, log, metrics, spool, stack, uids
+from cauda.core import errors, log, metrics, seal, slots, spool, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
 from cauda.core.part import Part
 from cauda.core.settings import Settings
-from cauda.core.slots import Slots
 from cauda.listener import accepted, head
 from cauda.listener.filer import Arrived, Told
 from cauda.listener.guests import Guests
@@ -52,7 +50,7 @@ class Door:
     arrivals: Path
     tell: Callable[[Told], None]
     guests: Guests
-    slots: Slots | None = None
+    slots: slots.Slots | None = None
     sessions: dict[int, Session] = field(default_factory=dict)  # by id() of an association or request
     lock: threading.Lock = field(default_factory=threading.Lock)
     counter: itertools.count[int] = field(default_factory=itertools.count)
@@ -89,50 +87,43 @@ class Answer:
 
 
 class Store:
-    """One object under way: `take` its data set as it comes, `end` and `answer`, or `drop` it.
+    """One object under way: `take` what cannot be held, `answer` with the rest of its data set, or `drop` it.
 
     None of them raises. After the first thing that went wrong nothing is written any more.
     """
 
-    def __init__(self, door: Door, session: Session, request: Request, stage: mmap.mmap | None = None) -> None:
-        """``stage`` as in `Part`; no other Store may use it meanwhile."""
+    def __init__(self, door: Door, session: Session, request: Request) -> None:
         self.bytes = 0
         self._door = door
         self._session = session
         self._request = request
-        self._part: Part | None = None
-        self._meta_bytes = 0
+        self._meta = b""  # preamble and File Meta Information
+        self._part: Part | None = None  # once something was taken
         self._room_until = 0
         self._error: Exception | None = None
         try:
-            self._open(stage)
+            self._begin()
         except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
     def take(self, content: Sequence[bytes | memoryview]) -> None:
-        """The next bytes of the data set."""
+        """The next bytes of the data set go to disk."""
         self.bytes += sum(map(len, content))
-        if self._error is not None or self._part is None:
+        if self._error is not None:
             return
         try:
             self._check_size()
-            self._part.write(content)
+            self._write(content)
         except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
-    def end(self) -> None:
-        """Everything was taken: look at it, while the disk begins to write."""
+    def answer(self, content: Sequence[bytes | memoryview], began: float) -> Answer:
+        """With the rest of it: success only when all is durable. ``began``: time.monotonic when its last byte came."""
+        self.bytes += sum(map(len, content))
         if self._error is None:
             try:
-                self._look()
-            except Exception as error:  # noqa: BLE001  the border of the doors
-                self._fail(error)
-
-    def answer(self, began: float) -> Answer:
-        """Land what was taken; success only when it is durable. ``began``: time.monotonic when its last byte came."""
-        if self._error is None:
-            try:
-                self._land()
+                self._check_size()
+                self._door.tell(Arrived(self._land(content)))
             except Exception as error:  # noqa: BLE001  the border of the doors
                 self._fail(error)
         if self._error is not None:
@@ -150,31 +141,23 @@ class Store:
             part.drop()
 
     def _fail(self, error: Exception) -> None:
-        self._error = error
+        # a stack knows us, as we know it, and all that it held of the object: only that of a bug is looked at
+        self._error = error.with_traceback(None) if isinstance(error, errors.CaudaError) else error
         self.drop()
 
-    def _open(self, stage: mmap.mmap | None) -> None:
+    def _begin(self) -> None:
         request = self._request
         if request.sop_class_uid != request.abstract_syntax:
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
         if request.sop_class_uid not in _SOP_CLASSES:  # also in a context for C-ECHO or commitment
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP class is not a storage class that is known here")
-        meta = file_meta(
+        self._meta = file_meta(
             sop_class_uid=request.sop_class_uid,
             sop_uid=uids.checked(request.sop_uid, "SOP Instance UID"),
             transfer_syntax=request.transfer_syntax,
             origin=self._session.origin,
         )
         self._check_size()
-        self._part = Part(
-            self._door.arrivals,
-            self._door.name(),
-            stage,
-            sync=self._door.settings.listener.sync,
-            slot=self._door.slots.take() if self._door.slots is not None and stage is not None else None,
-        )
-        self._part.write([meta])
-        self._meta_bytes = len(meta)
 
     def _check_size(self) -> None:
         limit = self._session.max_object_bytes
@@ -184,28 +167,37 @@ class Store:
             self._door.spool.check_room(self.bytes and _ROOM_EVERY_BYTES)
             self._room_until = self.bytes + _ROOM_EVERY_BYTES
 
-    def _look(self) -> None:
+    def _write(self, content: Sequence[bytes | memoryview]) -> Part:
         if self._part is None:
-            raise RuntimeError("ended after it was answered")
+            self._part = Part(self._door.arrivals, self._door.name(), sync=self._door.settings.listener.sync)
+            self._part.write([self._meta])
+        self._part.write(content)
+        return self._part
+
+    def _land(self, content: Sequence[bytes | memoryview]) -> Path:
+        """In one go into a slot, or as a file of its own where it outgrew the door or none is ready."""
+        if self._part is None:
+            self._look(content)
+            slot = self._door.slots.take() if self._door.slots is not None else None
+            if slot is not None:
+                return slots.land(slot, self._door.name(), [self._meta[seal.PREAMBLE :], *content])
+            part = self._write(content)
+        else:
+            part = self._write(content)
+            self._look([part.content()[len(self._meta) :]])
+        landed = part.land()
+        self._part = None
+        return landed
+
+    def _look(self, content: Sequence[bytes | memoryview]) -> None:
         request = self._request
-        found = head.parse(
-            self._part.content()[self._meta_bytes :],
-            request.transfer_syntax,
-            max_bytes=self._session.max_object_bytes,
-        )
+        found = head.parse(content, request.transfer_syntax, max_bytes=self._session.max_object_bytes)
         if found.sop_class_uid != request.sop_class_uid:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
         if found.sop_uid != request.sop_uid:
             raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
         if request.study_uid not in {None, found.study_uid}:
             raise Rejected(Reason.UID_MISMATCH, "Study Instance UID differs from the request's")
-
-    def _land(self) -> None:
-        if self._part is None:
-            raise RuntimeError("answered twice")
-        path = self._part.land()
-        self._part = None
-        self._door.tell(Arrived(path))
 
 
 def _size(count: int) -> str:

@@ -122,8 +122,7 @@ class _Part:
     def end(self) -> Result:
         """The file is whole: its answer, success only when it is durable."""
         if self._store is not None:
-            self._store.end()
-            answer = self._store.answer(time.monotonic())
+            answer = self._store.answer([], time.monotonic())
         else:
             error = self._error or Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file, or cut short in its beginning")
             answer = refuse(self._session, error)

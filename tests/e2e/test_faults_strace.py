@@ -17,7 +17,7 @@ from peers import program, until
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(900)]
 
-TRACED = "fdatasync,fsync,rename,renameat,renameat2,sendto,write,writev,pwrite64,openat,close"
+TRACED = "fdatasync,fsync,rename,renameat,renameat2,sendto,write,writev,openat,close"
 _CALL = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
 _RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<call>\w+) resumed>(?P<rest>.*)$")
 
@@ -28,7 +28,6 @@ class Landing:
 
     opened: str = ""
     done: list[str] = field(default_factory=list)
-    slots: set[str] = field(default_factory=set)  # that have been written into
 
 
 PORTABLE, PREPARED, ONE = ("data", "name", "folder"), ("written", "data"), ("name", "file")
@@ -57,7 +56,7 @@ def responses_after_syncs(lines: Iterable[str], port: int, steps: Sequence[str] 
         if call in {"sendto", "write"} and re.match(rf'\d+<TCP[^"]*:{port}->[^"]*>, "\\4\\0', arguments):
             done = [step for step in landing.done if step in steps]  # a folder is synced for new slots too
             assert done == list(steps), f"response {responses + 1} after only {done}"
-            landing = Landing(slots=landing.slots)
+            landing = Landing()
             responses += 1
         if arguments.endswith("<unfinished ...>"):
             pending[entered["pid"]] = (call, arguments.removesuffix("<unfinished ...>").rstrip())
@@ -71,13 +70,11 @@ def _completed(landing: Landing, call: str, arguments: str) -> None:
         return  # it failed
     if call == "openat" and (part := re.search(r'"([^"]+\.part)", [^"]*O_CREAT', arguments)):
         landing.opened, landing.done = part[1], []
-    elif call == "openat" and (slot := re.search(r'"([^"]+\.slot)", [^"]*O_RDWR', arguments)):
-        if slot[1] not in landing.slots:  # when it is cut it is opened again
-            landing.slots.add(slot[1])
-            landing.opened, landing.done = slot[1], []
+    elif call == "openat" and (slot := re.search(r'"([^"]+\.slot)", O_WRONLY\|O_CLOEXEC\)', arguments)):
+        landing.opened, landing.done = slot[1], []  # neither made nor cut
     elif not landing.opened:
         return
-    elif call == "pwrite64" and landing.opened.endswith(".slot") and f"<{landing.opened}>" in arguments:
+    elif call == "writev" and landing.opened.endswith(".slot") and f"<{landing.opened}>" in arguments:
         landing.done = ["written"]  # what was synced before this does not count
     elif call == "fdatasync" and f"<{landing.opened}>" in arguments:
         landing.done.append("data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 from io import BytesIO
@@ -13,14 +14,14 @@ import builders
 import pytest
 from dicom_peers import echoscu, storescu
 from impatient_door import CONTEXTS, MR, image
-from listener_house import House, association, listener, store, with_meta
+from listener_house import House, association, landed, listener, store, with_meta
 from peers import HOST, until
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from raw_peer import connected
 
-from cauda.core import part, schema, spool
+from cauda.core import part, schema, slots, spool
 from cauda.core.domain import Reason
 from cauda.core.schema import RevisionKind, StudyState
 from cauda.listener import guests, head, landing
@@ -60,6 +61,37 @@ def test_every_uncompressed_encoding_is_stored_as_received(tmp_path: Path, optio
         assert answer.returncode == 0, answer.stderr
         house.until_filed()
         assert len(house.rows(schema.instance)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "in_a_fragment"),
+    [
+        (0, 2),
+        (10_000, 16),  # thousands of fragments, which are not all kept
+        ((1 << 19) - 1000, 16_378),
+        (1 << 20, 16_378),  # 1024 x 1024
+        ((1 << 20) + 20_000, 16_000),  # about as much as is held before it goes to a file of its own
+        ((1 << 20) + 32_768, 1000),
+        (3 << 20, 16_378),
+    ],
+)
+def test_an_object_of_any_size_in_fragments_of_any_size_is_kept_byte_for_byte(
+    tmp_path: Path, words: int, in_a_fragment: int
+) -> None:
+    """Twice over one association: what the first has left in a buffer is not in the second."""
+    draw = random.Random(words)
+    with listener(tmp_path / "data") as house, connected(house.ports.dimse) as peer:
+        assert peer.associate(CONTEXTS)
+        peer.max_pdu = in_a_fragment + 6
+        sent = {}
+        for uid in ("1.2.3.4.5", "1.2.3.4.6"):
+            data = image(uid, PixelData=draw.randbytes(2 * words))
+            answer = peer.store(1, MR, uid, data)
+            assert answer is not None
+            assert answer.status == 0x0000
+            sent[f"{uid}.dcm"] = data
+        house.until_filed()
+        assert {name: builders.dataset_bytes(content) for name, content in filed(house).items()} == sent
 
 
 def test_a_wrong_called_title_is_rejected_and_remembered(tmp_path: Path) -> None:
@@ -152,21 +184,29 @@ def broken(*_: object, **__: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(landing, "file_meta"), (part.Part, "write"), (head, "parse"), (part.Part, "land")]
+    "step",
+    [
+        [(landing, "file_meta")],
+        [(head, "parse")],
+        [(part, "write_all"), (slots, "write_all")],
+        [(os, "fdatasync")],
+    ],
 )
 def test_a_bug_in_the_handler_is_a_status_not_a_dead_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: list[tuple[Any, str]]
 ) -> None:
     """At each step of a C-STORE: the association goes on, and nothing of the object is kept or said."""
     with listener(tmp_path / "data") as house, connected(house.ports.dimse) as peer:
         assert peer.associate(CONTEXTS)
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, broken)
+            for owner, name in step:
+                patch.setattr(owner, name, broken)
             answer = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
         assert answer is not None
         assert answer.status == 0x0110
         assert "Doe" not in answer.comment
         assert not house.open_parts()
+        assert not landed(house.data)
         again = peer.store(1, MR, "1.2.3.4.5", image("1.2.3.4.5"))
         assert again is not None
         assert again.status == 0x0000

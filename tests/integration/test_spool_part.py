@@ -1,14 +1,10 @@
-"""A file that is being received: right to the byte at every size and on every disk, and nothing before it is whole.
-
-Blocks are what O_DIRECT writes; the stage is where content is gathered for it.
-"""
+"""A file that is being received: right to the byte at every size, and nothing before it is whole."""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
-import mmap
 import os
 import random
 import signal
@@ -26,11 +22,10 @@ from cauda.core import seal, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.part import Part
-from cauda.core.slots import Slots
+from cauda.core.slots import Slots, land
 
-BLOCK = 4096
-STAGE = 4 * BLOCK
-SIZES = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, STAGE - 1, STAGE, STAGE + 1, 2 * STAGE, 3 * STAGE + BLOCK + 7]
+BLOCK = 4096  # of the page cache
+SIZES = [1, 127, BLOCK - 129, BLOCK - 128, BLOCK - 127, BLOCK, 5 * BLOCK - 128, (1 << 20) - 128, (1 << 20) + 7]
 
 
 def mounted(kind: str, options: str, folder: Path) -> None:
@@ -41,67 +36,38 @@ def mounted(kind: str, options: str, folder: Path) -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
-@pytest.fixture(params=["stage", "no stage", "no such way", "no such disk"])
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Path, mmap.mmap | None]]:
-    """A folder and a stage: O_DIRECT taken, not wanted, refused by a call that is made to, refused by a real disk."""
-    if request.param == "no such disk":
-        mounted("ramfs", "size=1m", tmp_path)
-    if request.param == "no such way":
-        real = os.open
-
-        def refusing(path: Path, flags: int, mode: int = 0o777) -> int:
-            if flags & os.O_DIRECT:
-                os.close(real(path, flags & ~os.O_DIRECT, mode))  # some make the file before they say so
-                raise OSError(errno.EINVAL, "Invalid argument")
-            return real(path, flags, mode)
-
-        monkeypatch.setattr(os, "open", refusing)
-    try:
-        yield tmp_path, None if request.param == "no stage" else mmap.mmap(-1, STAGE)
-    finally:
-        if request.param == "no such disk":
-            subprocess.run(["umount", "--lazy", tmp_path], check=True)
-
-
 def cut(content: bytes, draw: random.Random) -> list[bytes]:
     """The content in pieces of any size, some of them empty."""
     pieces, at = [], 0
     while at < len(content):
-        size = draw.choice([0, 1, 13, 500, BLOCK, STAGE, 2 * STAGE + 1])
+        size = draw.choice([0, 1, 13, 500, BLOCK, 2 * BLOCK + 1])
         pieces.append(content[at : at + size])
         at += size
     return pieces
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_file_is_what_was_written_at_every_size(place: tuple[Path, mmap.mmap | None], size: int) -> None:
-    folder, stage = place
+def test_the_file_is_what_was_written_at_every_size(tmp_path: Path, size: int) -> None:
     draw = random.Random(size)
-    for turn in range(4):  # the stage is used again by the next, with the leavings of the last in it
-        content = draw.randbytes(size)
-        part = Part(folder, f"a{turn}", stage)
-        pieces = [content] if turn == 0 else cut(content, draw)
-        for at in range(0, len(pieces), 3):
-            part.write(pieces[at : at + 3])
-        if size and turn % 2:
-            assert part.content() == content
-        assert not list(folder.glob("*.dcm")), "nothing has its name before it has landed"
-        landed = part.land()
-        assert landed.read_bytes() == content
-        assert [p.name for p in folder.iterdir()] == [landed.name]
-        landed.unlink()
+    content = draw.randbytes(size)
+    part = Part(tmp_path, "a")
+    pieces = cut(content, draw)
+    for at in range(0, len(pieces), 3):
+        part.write(pieces[at : at + 3])
+    assert part.content() == content
+    assert not list(tmp_path.glob("*.dcm")), "nothing has its name before it has landed"
+    landed = part.land()
+    assert landed.read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == [landed.name]
 
 
-def test_a_part_that_is_dropped_leaves_nothing(place: tuple[Path, mmap.mmap | None]) -> None:
-    folder, stage = place
+def test_a_part_that_is_dropped_leaves_nothing(tmp_path: Path) -> None:
     for size in SIZES:
-        part = Part(folder, "a", stage)
+        part = Part(tmp_path, "a")
         part.write([b"x" * size])
         part.drop()
-        assert list(folder.iterdir()) == []
-        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(folder) in _target(fd)], "no descriptor is left"
+        assert list(tmp_path.iterdir()) == []
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in _target(fd)], "no descriptor"
 
 
 def _target(fd: Path) -> str:
@@ -111,27 +77,13 @@ def _target(fd: Path) -> str:
         return ""
 
 
-def test_two_files_at_once_need_two_stages_and_do_not_mix(tmp_path: Path) -> None:
-    parts = [Part(tmp_path, f"{n}", mmap.mmap(-1, STAGE)) for n in range(2)]
-    for _ in range(9):
-        for n, part in enumerate(parts):
-            part.write([bytes([n]) * 3000])
-    assert [part.land().read_bytes() for part in parts] == [bytes([n]) * 27_000 for n in range(2)]
-
-
 @pytest.mark.parametrize("megabytes", [1, 3])
 def test_a_disk_that_fills_says_no_room_and_keeps_nothing(tmp_path: Path, megabytes: int) -> None:
-    """It fills while stages are written, or only when the rest of the last one is."""
     mounted("tmpfs", "size=512k", tmp_path)
     try:
-        part = Part(tmp_path, "a", mmap.mmap(-1, 2 << 20))
-
-        def fill() -> None:
-            part.write([bytes(megabytes << 20)])
-            part.land()
-
+        part = Part(tmp_path, "a")
         with pytest.raises(Unavailable) as full:
-            fill()
+            part.write([bytes(megabytes << 20)])
         assert full.value.reason is Reason.NO_ROOM
         part.drop()
         assert list(tmp_path.iterdir()) == []
@@ -145,15 +97,20 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
     box = spool.Spool(tmp_path / "data")
     box.prepare()
     program = (
-        "import mmap, sys; from pathlib import Path\n"
-        "from cauda.core.part import Part; from cauda.core.slots import Slots\n"
+        "import sys; from pathlib import Path\n"
+        "from cauda.core.part import Part; from cauda.core.slots import Slots, land\n"
         "folder, sync = Path(sys.argv[1]), sys.argv[2]\n"
-        "stage, slots = mmap.mmap(-1, 1 << 16), Slots(folder, 64)\n"
+        "slots = Slots(folder, 64)\n"
         "if sync == 'prepared': slots.start()\n"
         "for n in range(100_000):\n"
-        "    part = Part(folder, f'{n:06}', stage, sync=sync, slot=slots.take())\n"
-        "    for _ in range(n % 7): part.write([bytes([n % 251]) * 30_001])\n"
-        "    part.land(); print(n, flush=True)\n"
+        "    content, slot = [bytes([n % 251]) * 30_001] * (n % 7), slots.take()\n"
+        "    if slot and content:\n"
+        "        land(slot, f'{n:06}', [content[0][128:], *content[1:]])\n"
+        "    else:\n"
+        "        part = Part(folder, f'{n:06}', sync=sync)\n"
+        "        for one in content: part.write([one])\n"
+        "        part.land()\n"
+        "    print(n, flush=True)\n"
     )
     draw = random.Random(5)
     for turn in range(5):
@@ -189,50 +146,54 @@ def slots(tmp_path: Path) -> Iterator[Slots]:
     made.close()
 
 
-def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(tmp_path: Path, slots: Slots) -> None:
-    content = random.Random(1).randbytes(STAGE - 5)
-    for name in ("b", "a"):
-        slot = slots.take()
-        assert slot is not None
-        one = Part(tmp_path, name, mmap.mmap(-1, STAGE), slot=slot)
-        one.write([content])
-        assert one.land() == slot
-    assert [path.name for path in spool.waiting(tmp_path)] == ["a.dcm", "b.dcm"]
-    assert all(_behind_the_preamble(path.read_bytes()) == _behind_the_preamble(content)
-               for path in spool.waiting(tmp_path))  # fmt: skip
-
-
-def test_the_disk_has_begun_with_what_is_looked_at_and_a_crash_then_leaves_nothing_that_counts(
-    tmp_path: Path, slots: Slots
-) -> None:
-    """Who looks at it may refuse it: only what was landed has a seal."""
-    content = random.Random(4).randbytes(STAGE - 5)
+def slot_of(slots: Slots) -> Path:
+    """One that is ready."""
     slot = slots.take()
     assert slot is not None
-    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slot)
-    one.write([content[:9], content[9:]])
-    assert one.content() == content
-    assert slot.read_bytes()[BLOCK : len(content)] == content[BLOCK:]
+    return slot
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(
+    tmp_path: Path, slots: Slots, size: int
+) -> None:
+    draw = random.Random(size)
+    content = draw.randbytes(size)
+    for name in ("b", "a"):
+        slot = slot_of(slots)
+        assert land(slot, name, cut(content, draw)) == slot
+    found = spool.waiting(tmp_path)
+    assert [path.name for path in found] == ["a.dcm", "b.dcm"]
+    assert all(path.read_bytes()[128:] == content for path in found)
+
+
+def test_nothing_is_there_where_a_slot_cannot_be_filled(
+    tmp_path: Path, slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, expected in (
+        (OSError(errno.ENOSPC, "No space left"), Unavailable),
+        (OSError(errno.EIO, "Input/output error"), Unavailable),
+        (ZeroDivisionError("a bug"), ZeroDivisionError),
+    ):
+        slot = slot_of(slots)
+
+        def failing(_fd: int, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", failing)
+            with pytest.raises(expected):
+                land(slot, "a", [b"x" * BLOCK])
+        assert not slot.exists()
     assert spool.waiting(tmp_path) == []
 
 
-@pytest.mark.parametrize("size", [0, 127, STAGE + 1])
-def test_what_cannot_be_sealed_lands_in_a_slot_in_the_portable_way(tmp_path: Path, slots: Slots, size: int) -> None:
-    content = random.Random(2).randbytes(size)
-    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slots.take())
-    one.write([content])
-    assert one.land() == tmp_path / "a.dcm"
-    assert (tmp_path / "a.dcm").read_bytes() == content
-
-
-def test_slots_that_nobody_took_are_gone_at_the_end_and_a_dropped_one_too(tmp_path: Path) -> None:
+def test_slots_that_nobody_took_are_gone_at_the_end(tmp_path: Path) -> None:
     slots = Slots(tmp_path, 32)
     slots.start()
-    one = Part(tmp_path, "a", mmap.mmap(-1, STAGE), slot=slots.take())
-    one.write([b"x" * BLOCK])
-    one.drop()
+    slot = slot_of(slots)
     slots.close()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [slot]
 
 
 def test_without_a_slot_there_are_more_soon(tmp_path: Path, slots: Slots) -> None:
@@ -327,8 +288,8 @@ def test_the_free_space_floor_holds_for_slots(tmp_path: Path) -> None:
 def test_a_seal_holds_for_the_whole_file_alone(tmp_path: Path) -> None:
     """Whatever block, or end, a crash has not kept."""
     draw = random.Random(3)
-    content = bytearray(draw.randbytes(5 * BLOCK + 17))
-    seal.put(memoryview(content), "a")
+    behind = draw.randbytes(5 * BLOCK + 17 - 128)
+    content = seal.preamble([behind[:99], behind[99:]], "a") + behind
     file = tmp_path / "file"
     file.write_bytes(content + bytes(BLOCK))
     assert seal.name_in(file) == "a", "a slot is longer than what lies in it"

@@ -6,7 +6,6 @@ missing from it. Whether the device itself kept what it was told to flush is not
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from disks import disk, mounted, run
 from cauda.core import journal, spool
 from cauda.core.folders import fsync_folder
 from cauda.core.part import Part, Sync
-from cauda.core.slots import Slots
+from cauda.core.slots import Slots, land
 
 CONTENT = bytes(range(256)) * 1201  # no whole number of blocks
 
@@ -34,20 +33,21 @@ def after_the_cut(device: Path) -> Iterator[Path]:
         yield folder
 
 
-def landed(folder: Path, sync: Sync, stage: mmap.mmap | None) -> Path:
+def landed(folder: Path, sync: Sync) -> Path:
     """A file, as the door lands one."""
+    if sync != "prepared":
+        part = Part(folder, "a", sync=sync)
+        part.write([CONTENT])
+        return part.land()
     slots = Slots(folder, 16)
-    if sync == "prepared":
-        slots.start()
-    part = Part(folder, "a", stage, sync=sync, slot=slots.take() if stage is not None else None)
-    part.write([CONTENT])
-    path = part.land()
-    if sync == "prepared":
-        slots.close()
+    slots.start()
+    slot = slots.take()
+    assert slot is not None
+    path = land(slot, "a", [CONTENT[128:1000], CONTENT[1000:]])
+    slots.close()
     return path
 
 
-@pytest.mark.parametrize("staged", [True, False], ids=["past the page cache", "through the page cache"])
 @pytest.mark.parametrize(
     ("kind", "sync"),
     [
@@ -61,11 +61,9 @@ def landed(folder: Path, sync: Sync, stage: mmap.mmap | None) -> Path:
         ("ext4 without a journal", "prepared"),
     ],
 )
-def test_what_has_landed_is_there_whole_after_the_power_was_cut(
-    tmp_path: Path, kind: str, sync: Sync, *, staged: bool
-) -> None:
+def test_what_has_landed_is_there_whole_after_the_power_was_cut(tmp_path: Path, kind: str, sync: Sync) -> None:
     with disk(tmp_path, kind) as (device, folder):
-        landed(folder, sync, mmap.mmap(-1, 1 << 20) if staged else None)
+        landed(folder, sync)
         with after_the_cut(device) as later:
             (found,) = spool.waiting(later)
             assert found.name.startswith("a.")
@@ -78,7 +76,7 @@ def test_without_its_sync_it_is_not_there(tmp_path: Path, kind: str, monkeypatch
     with disk(tmp_path, kind) as (device, folder):
         os.sync()
         monkeypatch.setattr(os, "fsync", lambda _fd: None)
-        landed(folder, "one", None)
+        landed(folder, "one")
         with after_the_cut(device) as later:
             assert spool.waiting(later) == []
 
@@ -90,7 +88,7 @@ def test_a_slot_without_its_sync_is_not_taken_for_an_image(
     """Its name is there, and its content is not, or not all of it."""
     with disk(tmp_path, kind) as (device, folder):
         monkeypatch.setattr(os, "fdatasync", lambda _fd: None)
-        path = landed(folder, "prepared", mmap.mmap(-1, 1 << 20))
+        path = landed(folder, "prepared")
         with after_the_cut(device) as later:
             assert path.name in {one.name for one in later.iterdir()}, "the case that this is about"
             assert spool.waiting(later) == []
@@ -107,7 +105,7 @@ def test_what_got_its_name_and_not_all_of_its_content_is_not_taken_for_an_image(
         arrivals = spool.open_arrivals(box, "dead")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", lambda _fd: None)
-            path = landed(arrivals.folder, "one", None)
+            path = landed(arrivals.folder, "one")
         fsync_folder(folder / "data" / "arrivals" / "dead")
         with after_the_cut(device) as later:
             found = later / path.relative_to(folder)
