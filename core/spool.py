@@ -5,7 +5,7 @@
     <data>/outbox/<study uid>/    results, ``<sop uid>.dcm``; what is there under a UID is delivered, never rebuilt
     <data>/unfiled/               acknowledged, but no study can be read from it; kept for a person to look at
 
-How a file becomes durable in the first of them is told in `part`.
+How a file becomes durable in the first of them is told in `part` and `slots`.
 """
 
 from __future__ import annotations

@@ -201,5 +201,5 @@ def only_asking(association: Association) -> Association:
     def for_who_waits(block: bool = False) -> Any:
         return receive(block=True) if block else (None, None)
 
-    association.dimse.get_msg = for_who_waits  # type: ignore[method-assign]  # of this one alone
+    association.dimse.get_msg = for_who_waits
     return association

@@ -62,6 +62,11 @@ class House:
         self.thread.join(timeout=60)
 
 
+def filed(house: House) -> dict[str, bytes]:
+    """File name to content of everything filed."""
+    return {path.name: path.read_bytes() for path in (house.data / "studies").glob("*/*.dcm")}
+
+
 def landed(data: Path) -> list[Path]:
     """What is acknowledged and not yet filed: under a name of its own, or in a slot, which is all zeros before."""
     found = list((data / "arrivals").glob("*/*"))

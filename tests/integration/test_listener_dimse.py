@@ -14,7 +14,7 @@ import builders
 import pytest
 from dicom_peers import echoscu, storescu
 from impatient_door import CONTEXTS, MR, image
-from listener_house import House, association, landed, listener, store, with_meta
+from listener_house import association, filed, landed, listener, store, with_meta
 from peers import HOST, until
 from pydicom import Dataset
 from pynetdicom import AE
@@ -27,11 +27,6 @@ from cauda.core.schema import RevisionKind, StudyState
 from cauda.listener import guests, head, landing
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
-
-
-def filed(house: House) -> dict[str, bytes]:
-    """File name to content of everything filed."""
-    return {path.name: path.read_bytes() for path in (house.data / "studies").glob("*/*.dcm")}
 
 
 def test_dcmtk_sends_a_study_and_it_is_filed_byte_for_byte(tmp_path: Path) -> None:
@@ -61,37 +56,6 @@ def test_every_uncompressed_encoding_is_stored_as_received(tmp_path: Path, optio
         assert answer.returncode == 0, answer.stderr
         house.until_filed()
         assert len(house.rows(schema.instance)) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "in_a_fragment"),
-    [
-        (0, 2),
-        (10_000, 16),  # thousands of fragments, which are not all kept
-        ((1 << 19) - 1000, 16_378),
-        (1 << 20, 16_378),  # 1024 x 1024
-        ((1 << 20) + 20_000, 16_000),  # about as much as is held before it goes to a file of its own
-        ((1 << 20) + 32_768, 1000),
-        (3 << 20, 16_378),
-    ],
-)
-def test_an_object_of_any_size_in_fragments_of_any_size_is_kept_byte_for_byte(
-    tmp_path: Path, words: int, in_a_fragment: int
-) -> None:
-    """Twice over one association: what the first has left in a buffer is not in the second."""
-    draw = random.Random(words)
-    with listener(tmp_path / "data") as house, connected(house.ports.dimse) as peer:
-        assert peer.associate(CONTEXTS)
-        peer.max_pdu = in_a_fragment + 6
-        sent = {}
-        for uid in ("1.2.3.4.5", "1.2.3.4.6"):
-            data = image(uid, PixelData=draw.randbytes(2 * words))
-            answer = peer.store(1, MR, uid, data)
-            assert answer is not None
-            assert answer.status == 0x0000
-            sent[f"{uid}.dcm"] = data
-        house.until_filed()
-        assert {name: builders.dataset_bytes(content) for name, content in filed(house).items()} == sent
 
 
 def test_a_wrong_called_title_is_rejected_and_remembered(tmp_path: Path) -> None:

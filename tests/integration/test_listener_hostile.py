@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from raw_peer import (
 
 from cauda.core import schema
 from cauda.listener import dimse
-from cauda.listener.landing import Answer, Door, Store
+from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
 
@@ -309,33 +309,3 @@ def test_a_command_set_that_is_none_ends_in_an_answer_or_an_abort(tmp_path: Path
                     break
             assert silent(peer)
         until(lambda: threading.active_count() <= threads, what="no thread left")
-
-
-def test_an_object_in_crumbs_is_not_held_as_crumbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fragment of one byte takes two hundred of memory while it is kept, however much comes at once."""
-    held: list[int] = []
-    take, answer = Store.take, Store.answer
-
-    def taking(self: Store, content: Sequence[bytes | memoryview]) -> None:
-        held.append(len(content))
-        take(self, content)
-
-    def answering(self: Store, content: Sequence[bytes | memoryview], began: float) -> Answer:
-        held.append(len(content))
-        return answer(self, content, began)
-
-    monkeypatch.setattr(Store, "take", taking)
-    monkeypatch.setattr(Store, "answer", answering)
-    data = image("1.2.3.4.5", PixelData=bytes(100_000))
-    crumbs = [struct.pack(">IBB", 3, 1, 0x02 * (at == len(data) - 1)) + data[at : at + 1] for at in range(len(data))]
-    with door(tmp_path) as house, connected(house.ports.dimse) as peer:
-        assert peer.associate(CONTEXTS)
-        pdus = (b"".join(crumbs[at : at + 2000]) for at in range(0, len(crumbs), 2000))
-        peer.send(
-            fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True)
-            + b"".join(struct.pack(">BxI", 4, len(one)) + one for one in pdus)
-        )
-        said = peer.answer()
-        assert said is not None
-        assert said.status == 0x0000
-    assert max(held) <= 1025
