@@ -22,7 +22,6 @@ from cauda.core.folders import fsync_folder
 Sync = Literal["portable", "prepared", "one"]
 
 PART = ".part"
-_IOV_MAX = 1024
 
 
 class Part:
@@ -43,10 +42,10 @@ class Part:
         except OSError as error:
             raise disk_error(error) from error
 
-    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """Append."""
         try:
-            write_all(self._fd, chunks)
+            write_all(self._fd, content)
         except OSError as error:
             raise disk_error(error) from error
 
@@ -95,7 +94,8 @@ def land(arrivals: Path, name: str, chunks: Sequence[bytes | memoryview]) -> Pat
     """
     part = Part(arrivals, name)
     try:
-        part.write(chunks)
+        for chunk in chunks:
+            part.write(chunk)
         return part.land()
     except BaseException:
         part.drop()
@@ -109,13 +109,8 @@ def disk_error(error: OSError) -> Unavailable:
     return Unavailable(Reason.DISK_FAILED, f"disk: {error.strerror or type(error).__name__}")
 
 
-def write_all(fd: int, chunks: Sequence[bytes | memoryview]) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     """Every byte, however little the system takes at a time."""
-    left, at = [chunk for chunk in chunks if len(chunk)], 0
-    while at < len(left):
-        written = os.writev(fd, left[at : at + _IOV_MAX])
-        while at < len(left) and written >= len(left[at]):
-            written -= len(left[at])
-            at += 1
-        if written:
-            left[at] = memoryview(left[at])[written:]
+    left = memoryview(content)
+    while left:
+        left = left[os.write(fd, left) :]

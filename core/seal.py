@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import xxhash
@@ -17,21 +16,18 @@ _SEAL = struct.Struct("<8sQQ64s")  # magic, length of the file, checksum, its na
 _MAGIC = b"CAUDA\x00S2"
 
 
-def preamble(content: Sequence[bytes | memoryview], name: str) -> bytes:
+def preamble(content: bytes | memoryview, name: str) -> bytes:
     """The preamble that seals a Part 10 file with this content behind it.
 
     ``name``: where it stands in the order of arrival.
     """
-    length = PREAMBLE + sum(map(len, content))
-    return _SEAL.pack(_MAGIC, length, _checksum(content), name.encode("ascii")).ljust(PREAMBLE, b"\0")
+    seal = _SEAL.pack(_MAGIC, PREAMBLE + len(content), _checksum(content), name.encode("ascii"))
+    return seal.ljust(PREAMBLE, b"\0")
 
 
-def _checksum(content: Sequence[bytes | memoryview]) -> int:
+def _checksum(content: bytes | memoryview) -> int:
     """Of all behind the preamble: it has to find what a crash has lost, not what somebody forged."""
-    checksum = xxhash.xxh3_64()
-    for part in content:
-        checksum.update(part)
-    return checksum.intdigest()
+    return xxhash.xxh3_64_intdigest(content)
 
 
 def name_in(path: Path) -> str | None:
@@ -42,7 +38,7 @@ def name_in(path: Path) -> str | None:
             content = file.read(length - PREAMBLE) if magic == _MAGIC and length >= PREAMBLE else b""
     except OSError:  # a crash has kept the name and not the file
         return None
-    if magic != _MAGIC or length != PREAMBLE + len(content) or checksum != _checksum([content]):
+    if magic != _MAGIC or length != PREAMBLE + len(content) or checksum != _checksum(content):
         return None
     return str(name.rstrip(b"\0").decode("ascii", "replace"))
 

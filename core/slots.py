@@ -7,28 +7,40 @@ the images do. Where none is ready, an image lands in the portable way: `part`.
 
 from __future__ import annotations
 
+import errno
 import itertools
+import mmap
 import os
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cauda.core import log, seal
+from cauda.core.draft import Draft
 from cauda.core.errors import Unavailable
 from cauda.core.folders import fsync_folder
 from cauda.core.part import disk_error, write_all
 
 SUFFIX = ".slot"
 BYTES = 1 << 20  # of each; a longer image makes its file longer
-_BLOCK = 4096  # of the page cache: part of one would have the rest of it read first
+_ZEROS = mmap.mmap(-1, BYTES)
 _BATCH = 8
 _SPARE = 4  # times what all of them take must be free: results and the ledger need the disk too
 _QUIET_S = 0.03  # since the last was taken
 _RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One of them."""
+
+    path: Path
+    flags: int  # how to open it to write: past the page cache where the file system can, which costs half as much
 
 
 class Slots:
@@ -47,7 +59,8 @@ class Slots:
         self._check_room = check_room
         self._clock = clock
         self._names = (f"{secrets.token_hex(8)}-{number:010d}{SUFFIX}" for number in itertools.count())
-        self._ready: deque[Path] = deque()
+        self._ready: deque[Slot] = deque()
+        self._flags = 0
         self._taken_at = 0.0
         self._without = False  # the last could not be made, which is said once
         self._wanted = threading.Event()
@@ -56,11 +69,12 @@ class Slots:
 
     def start(self) -> None:
         """Make the first, then keep making them."""
+        self._flags = _direct(self._folder)
         self._make()
         self._wanted.set()
         self._thread.start()
 
-    def take(self) -> Path | None:
+    def take(self) -> Slot | None:
         """One that nobody else has; None when none is ready."""
         self._taken_at = self._clock()
         if not self._wanted.is_set():
@@ -85,7 +99,7 @@ class Slots:
         """Remove those that nobody took."""
         with suppress(IndexError):
             while True:
-                _remove(self._ready.popleft())
+                _remove(self._ready.popleft().path)
 
     def _run(self) -> None:
         while self._wanted.wait() and not self._closing.is_set():
@@ -102,11 +116,11 @@ class Slots:
         return not self._closing.is_set()
 
     def _make(self) -> bool:
-        made: list[Path] = []
+        made: list[Slot] = []
         try:
             self._check_room(_SPARE * self._count * BYTES)
             for _ in range(min(_BATCH, self._count - len(self._ready))):
-                made.append(self._folder / next(self._names))
+                made.append(Slot(self._folder / next(self._names), self._flags))
                 _write(made[-1])
             fsync_folder(self._folder)
         except (OSError, Unavailable) as error:  # a disk that is full or fails is said to the senders
@@ -114,8 +128,8 @@ class Slots:
                 why = getattr(error, "strerror", None) or str(error)
                 log.get("slots").warning("no_slots", message=f"{why}; images land in new files meanwhile, more slowly")
             self._without = True
-            for path in made:
-                _remove(path)
+            for slot in made:
+                _remove(slot.path)
             self._give_back()
             return False
         self._ready.extend(made)
@@ -123,32 +137,44 @@ class Slots:
         return True
 
 
-def land(slot: Path, name: str, content: Sequence[bytes | memoryview]) -> Path:
+def land(slot: Slot, name: str, draft: Draft) -> Path:
     """Write a Part 10 file into a slot so that it survives a crash the moment this returns.
 
-    ``content`` begins behind the preamble; ``name`` says where it stands in the order of arrival. The file keeps the
-    slot's name, and its length until it is cut (`seal.cut`). Raises Unavailable(no_room | disk_failed); then nothing is
-    left behind.
+    Its preamble is written over; ``name`` says where it stands in the order of arrival. The file keeps the slot's name,
+    and its length until it is cut (`seal.cut`). Raises Unavailable(no_room | disk_failed); then nothing is left behind.
     """
     try:
-        _fill(slot, name, content)
+        content = draft.content
+        content[: seal.PREAMBLE] = seal.preamble(content[seal.PREAMBLE :], name)
+        _fill(slot, draft.blocks())
     except OSError as error:
-        _remove(slot)
+        _remove(slot.path)
         raise disk_error(error) from error
     except BaseException:
-        _remove(slot)
+        _remove(slot.path)
         raise
-    return slot
+    return slot.path
 
 
-def _fill(slot: Path, name: str, content: Sequence[bytes | memoryview]) -> None:
-    fd = os.open(slot, os.O_WRONLY | os.O_CLOEXEC)  # through the page cache, where filing finds it again
+def _fill(slot: Slot, content: memoryview) -> None:
+    fd = os.open(slot.path, os.O_WRONLY | os.O_CLOEXEC | slot.flags)
     try:
-        behind = -(seal.PREAMBLE + sum(map(len, content))) % _BLOCK
-        write_all(fd, [seal.preamble(content, name), *content, bytes(behind)])
+        write_all(fd, content)
         os.fdatasync(fd)
     finally:
         os.close(fd)
+
+
+def _direct(folder: Path) -> int:
+    """O_DIRECT; 0 where the file system does not take it (open(2)): some refuse it only at the write."""
+    probe = Slot(folder / f"{secrets.token_hex(8)}.probe{SUFFIX}", os.O_DIRECT)
+    try:
+        _write(probe)
+    except OSError as error:
+        return 0 if error.errno == errno.EINVAL else os.O_DIRECT
+    finally:
+        _remove(probe.path)
+    return os.O_DIRECT
 
 
 def _remove(path: Path) -> None:
@@ -156,12 +182,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write(path: Path) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+def _write(slot: Slot) -> None:
+    fd = os.open(slot.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | slot.flags, 0o640)
     try:
-        left = BYTES
-        while left:
-            left -= os.write(fd, bytes(left))
+        write_all(fd, memoryview(_ZEROS))
         os.fsync(fd)
     finally:
         os.close(fd)

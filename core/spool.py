@@ -215,7 +215,7 @@ def put_result(spool: Spool, study_uid: str, sop_uid: str, content: bytes) -> tu
         make_folder(folder)
         if not final.exists():
             with open_synced(part) as fd:
-                write_all(fd, [content])
+                write_all(fd, content)
             with suppress(FileExistsError, FileNotFoundError):  # somebody else's is there, and ours was cleared away
                 os.link(part, final)
         remove_parts(folder, sop_uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
@@ -16,6 +17,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.187339425127434517935712069013812674201"
 IMPLEMENTATION_VERSION_NAME = "CAUDA_0_1"
 
 
+@lru_cache(maxsize=1024)  # those of a study and its series come with each of its images
 def is_uid(text: str) -> bool:
     """Whether the text may name a file: digits and single dots, at most 64 characters.
 

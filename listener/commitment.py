@@ -54,6 +54,8 @@ def _negotiate(event: Any, asked: str | None) -> None:
     turned_away = not acceptor.writeable
     if turned_away or asked == str(requestor.primitive.called_ae_title).strip():
         return
+    if all(one.abstract_syntax != PUSH_MODEL for one in requestor.primitive.presentation_context_definition_list):
+        return
     proposed = requestor.role_selection.get(PUSH_MODEL)
     contexts = acceptor.supported_contexts
     others = [context for context in contexts if context.abstract_syntax != PUSH_MODEL]

@@ -23,10 +23,11 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
 from cauda.core import log
+from cauda.core.draft import Draft
 from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
 from cauda.listener.waiting import LOOK_AGAIN_S, Checkpoint, Ringing, Waker
-from cauda.listener.wire import NOT_YET, Wire
+from cauda.listener.wire import Wire
 
 SEAM: tuple[tuple[type, str], ...] = (
     (RequestHandler, "_create_association"),
@@ -49,7 +50,6 @@ SEAM: tuple[tuple[type, str], ...] = (
 """What of pynetdicom is overridden or called here although it is not its public interface."""
 
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
-_MAX_FRAGMENTS = 1024  # of an object that are kept: each takes more memory than its bytes where it is small
 
 
 def request_handler(door: Door, over: Callable[[Association], None]) -> type[RequestHandler]:
@@ -105,10 +105,11 @@ class UpperLayer(DULServiceProvider):
         self._request: command.Command | None = None
         self._context_id = 0
         self._store: Store | None = None
-        self._content: list[memoryview] = []
+        self._draft = Draft()
         self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
-        self._began = self._heard = 0.0
-        self._bytes = 0
+        self._answered = False
+        self._began = self._heard = 0.0  # of a message, at a wait
+        self._came = self._bytes = 0  # since the last wait, and before it
 
     def run_reactor(self) -> None:
         """As pynetdicom's, but nothing that happens in it leaves an association that only seems alive."""
@@ -124,8 +125,7 @@ class UpperLayer(DULServiceProvider):
 
     def _release(self) -> None:
         """Give the buffer back at once: association and layer know each other, and the collector may take its time."""
-        self._content.clear()
-        self._stream.close()
+        self._draft.close()
 
     def send_pdu(self, primitive: Any) -> None:
         """As pynetdicom's; wakes the thread."""
@@ -156,7 +156,7 @@ class UpperLayer(DULServiceProvider):
     def _read_pdu_data(self) -> None:
         """Called by pynetdicom in Sta13 alone, where what comes is of no interest but the end."""
         self._drop()
-        if self._fill() == 0:
+        if self._stream.fill(self.wire.receive) == 0:
             self.event_queue.put("Evt17")
 
     def _receive(self) -> bool:
@@ -165,12 +165,10 @@ class UpperLayer(DULServiceProvider):
             try:
                 part = self._stream.next()
                 if part is None:
-                    if self._stream.full:
-                        self._write()
                     if not self._more():
                         return False
-                elif self._taken(part) or self.to_provider_queue.queue:
-                    return True  # what waits to be sent must not wait for a peer that never stops
+                elif self._taken(part):
+                    return True
             except pdu.Malformed as error:
                 log.get("dimse").warning("peer_malformed", address=self.assoc.requestor.address, message=str(error))
                 self._drop()
@@ -179,56 +177,45 @@ class UpperLayer(DULServiceProvider):
 
     def _more(self) -> bool:
         """Receive something; False when there was nothing to wait for any longer."""
-        count = self._fill()
+        if self._answered and not self.wire.pending:
+            self._answered = False  # nobody sends before it has the answer
+            return self._wait()
+        count = self._stream.fill(self.wire.receive)
         if count is None:
             return self._wait()
         if count == 0:
             self._drop()
             self.event_queue.put("Evt17")
             return False
-        self._idle_timer.restart()
-        self._heard = time.monotonic()
-        if self._began == 0.0:
-            self._began = self._heard
-        self._bytes += count
-        return True
-
-    def _fill(self) -> int | None:
-        """Bytes received into the stream; 0 at the end of the connection, None when nothing is there yet."""
-        sock = self.wire.socket
-        if sock is None:
-            return 0
-        room = self._stream.room(anew=not self._content)
-        try:
-            count: int = sock.recv_into(room)
-            if count < len(room):
-                # the kernel falls back to delayed ACK by itself, so it is armed again after each partial read
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        except NOT_YET:
-            return None
-        except OSError:
-            return 0
-        self._stream.received(count)
-        return count
+        self._came += count
+        return not self.to_provider_queue.queue  # what waits to be sent must not wait for a peer that never stops
 
     def _wait(self) -> bool:
         """Until bytes may be there; False to let the state machine look around."""
-        if self._late():
-            raise pdu.Malformed("a message came too slowly")
         if self.wire.socket is None:
             return False
+        self.wire.acknowledge()
+        if self._late(time.monotonic()):
+            raise pdu.Malformed("a message came too slowly")
         if self._poller is None:
             self._poller = select.poll()
             self._poller.register(self._waker.fd, select.POLLIN)
             self._poller.register(self.wire.socket, select.POLLIN)
         events = self._poller.poll(LOOK_AGAIN_S * 1000)
-        if any(fd == self._waker.fd for fd, _ in events):
-            self._waker.taken()
-            return False
+        for fd, _ in events:
+            if fd == self._waker.fd:
+                self._waker.taken()
+                return False
         return bool(events)
 
-    def _late(self) -> bool:
-        """Whether a message in the middle has stopped, or drips."""
+    def _late(self, now: float) -> bool:
+        """Whether a message in the middle has stopped, or drips. What comes without a wait comes in no time."""
+        if self._came:
+            self._heard = now
+            self._began = self._began or now
+            self._bytes += self._came
+            self._came = 0
+            self._idle_timer.restart()
         if self._stream.between and self._request is None and not self._command and self._foreign is None:
             self._began, self._bytes = 0.0, 0
             return False
@@ -236,7 +223,7 @@ class UpperLayer(DULServiceProvider):
         if patience is None or self._began == 0.0:
             return False
         slowest = self._began + patience + self._bytes / pdu.SLOWEST_BYTES_S
-        return time.monotonic() > min(self._heard + patience, slowest)
+        return now > min(self._heard + patience, slowest)
 
     def _taken(self, part: pdu.Fragment | pdu.Whole) -> bool:
         """Serve what came; True when the state machine has an event for it."""
@@ -312,37 +299,33 @@ class UpperLayer(DULServiceProvider):
                 abstract_syntax=str(context.abstract_syntax),
                 transfer_syntax=str(context.transfer_syntax[0]),
             ),
+            self._draft,
         )
+        self._stream.collect(self._draft, context_id)
         if not request.has_data_set:
             self._respond()
 
     def _take_data(self, part: pdu.Fragment) -> None:
-        if self._store is None or part.context_id != self._context_id:
+        if self._store is None:
             raise pdu.Malformed("a data set that belongs to no command")
-        if part.content:
-            self._content.append(part.content)
-        if len(self._content) > _MAX_FRAGMENTS:
-            self._write()
+        if self._draft.full:
+            self._store.spill()
+            if self._store.length > 2 * self._door.settings.limits.max_object_bytes:
+                raise pdu.Malformed("an object without end")
         if part.last:
             self._respond()
-
-    def _write(self) -> None:
-        """What was received goes to disk, and its buffer is used again."""
-        if self._store is not None and self._content:
-            self._store.take(self._content)
-            if self._store.bytes > 2 * self._door.settings.limits.max_object_bytes:
-                raise pdu.Malformed("an object without end")
-        self._content.clear()
 
     def _respond(self) -> None:
         store, request = self._store, self._request
         self._store = self._request = None
+        self._stream.hand_out()
         if store is None or request is None:
             return
-        answer = store.answer(self._content, time.monotonic())
-        self._content.clear()
+        answer = store.answer(time.monotonic())
         self._say(self._pdus(command.response(request, answer.status, answer.comment)))
-        self._began, self._bytes = 0.0, 0
+        self._answered = True
+        self._began, self._came, self._bytes = 0.0, 0, 0
+        self._idle_timer.restart()
 
     def _pdus(self, response: bytes) -> list[bytes]:
         return pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0)
@@ -362,5 +345,5 @@ class UpperLayer(DULServiceProvider):
         if self._store is not None:
             self._store.drop()
         self._store = self._request = self._foreign = None
-        self._content.clear()
+        self._stream.hand_out()
         self._command.clear()

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from pydicom import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.pdu_primitives import A_RELEASE
@@ -25,6 +25,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
+from cauda.core.draft import Draft
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
 from cauda.listener import accepted, commitment, data_path, stock, tls, upper_layer
@@ -70,6 +71,7 @@ def start(door: Door, certificates: tls.Certificates | None = None, services: Se
     ``services`` are pynetdicom handlers of further services.
     """
     settings = door.settings
+    _config.LOG_HANDLER_LEVEL = "none"  # it describes each PDU in a text that is below what we log
     ae = _application(door)
     plain = secure = None
     if not settings.tls.only:
@@ -337,8 +339,10 @@ def _store(event: Any, door: Door) -> int | Dataset:
             abstract_syntax=str(event.context.abstract_syntax),
             transfer_syntax=str(event.context.transfer_syntax),
         ),
+        Draft(),
     )
-    answer = store.answer([request.DataSet.getbuffer()], began)
+    store.add(request.DataSet.getbuffer())
+    answer = store.answer(began)
     if answer.status == 0x0000:
         return answer.status
     response = Dataset()

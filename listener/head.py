@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cauda.core import uids
@@ -22,6 +21,8 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
                         b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"})  # fmt: skip
+_SHORT_LITTLE = frozenset(int.from_bytes(vr, "little") for vr in _SHORT_VRS)
+_SHORT_BIG = frozenset(int.from_bytes(vr, "big") for vr in _SHORT_VRS)
 _UNDEFINED = 0xFFFFFFFF
 _MAX_DEPTH = 32
 _PIXEL_DATA = 0x7FE00010
@@ -45,13 +46,13 @@ class Head:
     series_uid: str
 
 
-def parse(data: Sequence[bytes | memoryview], transfer_syntax: str, *, max_bytes: int) -> Head:
-    """The head of a data set in the pieces that it came in; Rejected when it is none, cut short, or without valid UIDs.
+def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int) -> Head:
+    """The head of a whole data set; Rejected when it is none, cut short, or without valid UIDs.
 
     ``max_bytes`` bounds what a deflated data set may inflate to.
     """
     if transfer_syntax == DEFLATED:
-        data = [_inflated(b"".join(data), max_bytes)]
+        data = _inflated(data, max_bytes)
     walker = _Walker(data, big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
     found = walker.top_level()
     values = {}
@@ -69,7 +70,7 @@ def _words(name: str) -> str:
     )
 
 
-def _inflated(data: bytes, max_bytes: int) -> bytes:
+def _inflated(data: bytes | memoryview, max_bytes: int) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         out = inflater.decompress(data, max_bytes + 1)
@@ -83,19 +84,17 @@ def _inflated(data: bytes, max_bytes: int) -> bytes:
 
 
 class _Walker:
-    """A position in a data set; every move is checked against its end.
+    """A position in a data set; every move is checked against its end."""
 
-    Pieces are joined only where something behind the first is looked at: all of an image but its pixels is in that.
-    """
-
-    def __init__(self, pieces: Sequence[bytes | memoryview], *, big: bool, implicit: bool) -> None:
-        self.pieces = pieces
-        self.data = memoryview(pieces[0] if pieces else b"")
+    def __init__(self, data: bytes | memoryview, *, big: bool, implicit: bool) -> None:
+        self.data = data
         self.at = 0
-        self.end = sum(map(len, pieces))
+        self.end = len(data)
         order = ">" if big else "<"
         self.without_vr = struct.Struct(order + "HHI").unpack_from
         self.with_vr = struct.Struct(order + "HH2sH").unpack_from
+        self.short_vrs = _SHORT_BIG if big else _SHORT_LITTLE
+        self.four = struct.Struct(order + "4H").unpack_from
         self.u32 = struct.Struct(order + "I").unpack_from
         self.implicit = implicit
 
@@ -104,7 +103,7 @@ class _Walker:
         found: dict[int, bytes] = {}
         previous = -1
         while self.at < self.end:
-            if self.at + 8 > self.end and not any(self.some(self.at, self.end)):
+            if self.at + 8 > self.end and not any(self.data[self.at :]):
                 return found  # padding
             tag, vr, length = self.header(self.implicit)
             if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
@@ -119,7 +118,7 @@ class _Walker:
             start = self.at
             self.skip(length)
             if tag in _UID_TAGS:
-                found[tag] = bytes(self.some(start, start + min(length, 128)))
+                found[tag] = bytes(self.data[start : self.at][:128])
             if not self.implicit:
                 previous = self.plain(previous, found)
         return found
@@ -129,25 +128,19 @@ class _Walker:
 
         Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
         """
-        data, at, unpack = self.data, self.at, self.with_vr
-        held = len(data)
-        while at + 8 <= held:
+        data, at, end, unpack = self.data, self.at, self.end, self.four
+        short = self.short_vrs
+        while at + 8 <= end:
             group, element, vr, length = unpack(data, at)
             tag = group << 16 | element
-            end = at + 8 + length
-            if vr not in _SHORT_VRS or not previous < tag < _DELIMITERS or end > held:
+            behind = at + 8 + length
+            if vr not in short or not previous < tag < _DELIMITERS or behind > end:
                 break
             if tag in _UID_TAGS:
-                found[tag] = bytes(data[at + 8 : end][:128])
-            at, previous = end, tag
+                found[tag] = bytes(data[at + 8 : behind][:128])
+            at, previous = behind, tag
         self.at = at
         return previous
-
-    def some(self, start: int, end: int) -> memoryview:
-        """Some of the data set."""
-        if end > len(self.data):
-            self.data = memoryview(b"".join(self.pieces))
-        return self.data[start:end]
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
@@ -155,8 +148,6 @@ class _Walker:
         self.at = at + 8
         if self.at > self.end:
             raise _cut_short()
-        if at + 12 > len(self.data) < self.end:  # 12: with the length of a long VR
-            self.data = memoryview(b"".join(self.pieces))
         data = self.data
         if implicit:
             group, element, length = self.without_vr(data, at)

@@ -9,12 +9,13 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cauda.core import errors, log, metrics, seal, slots, spool, stack, uids
+from cauda.core import errors, log, metrics, slots, spool, stack, uids
 from cauda.core.domain import Reason
+from cauda.core.draft import LEAST_BYTES, Draft
 from cauda.core.errors import Rejected
 from cauda.core.part import Part
 from cauda.core.settings import Settings
@@ -87,49 +88,73 @@ class Answer:
 
 
 class Store:
-    """One object under way: `take` what cannot be held, `answer` with the rest of its data set, or `drop` it.
+    """One object under way: its data set is put together in a draft, by `add` or by whoever else fills that.
 
-    None of them raises. After the first thing that went wrong nothing is written any more.
+    `spill` makes room there, `answer` ends it, `drop` forgets it. None of them raises. After the first thing that went
+    wrong nothing is written any more.
     """
 
-    def __init__(self, door: Door, session: Session, request: Request) -> None:
-        self.bytes = 0
+    def __init__(self, door: Door, session: Session, request: Request, draft: Draft) -> None:
+        """``draft`` is begun anew."""
         self._door = door
         self._session = session
         self._request = request
-        self._meta = b""  # preamble and File Meta Information
-        self._part: Part | None = None  # once something was taken
+        self._draft = draft
+        self._front = 0  # bytes of the draft before the data set: preamble and File Meta Information
+        self._meta = 0  # as many, in the file
+        self._spilled = 0  # bytes of the data set
+        self._part: Part | None = None  # once something was spilled
         self._room_until = 0
         self._error: Exception | None = None
+        draft.begin()
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001  the border of the doors
             self._fail(error)
 
-    def take(self, content: Sequence[bytes | memoryview]) -> None:
-        """The next bytes of the data set go to disk."""
-        self.bytes += sum(map(len, content))
-        if self._error is not None:
-            return
-        try:
-            self._check_size()
-            self._write(content)
-        except Exception as error:  # noqa: BLE001  the border of the doors
-            self._fail(error)
+    @property
+    def length(self) -> int:
+        """Bytes of the data set, so far."""
+        return self._spilled + len(self._data)
 
-    def answer(self, content: Sequence[bytes | memoryview], began: float) -> Answer:
-        """With the rest of it: success only when all is durable. ``began``: time.monotonic when its last byte came."""
-        self.bytes += sum(map(len, content))
+    @property
+    def _data(self) -> memoryview:
+        """What the draft holds of the data set."""
+        return self._draft.content[self._front :]
+
+    def add(self, content: bytes | memoryview) -> None:
+        """The next bytes of the data set."""
+        left = memoryview(content)
+        while left:
+            self._draft.add(left[:LEAST_BYTES])  # which has room where it is not full
+            left = left[LEAST_BYTES:]
+            if self._draft.full:
+                self.spill()
+
+    def spill(self) -> None:
+        """What is in the draft goes to disk, and the draft begins anew."""
         if self._error is None:
             try:
                 self._check_size()
-                self._door.tell(Arrived(self._land(content)))
+                self._write()
+            except Exception as error:  # noqa: BLE001  the border of the doors
+                self._fail(error)
+        self._spilled = self.length
+        self._front = 0
+        self._draft.begin()
+
+    def answer(self, began: float) -> Answer:
+        """All of it has come: success only when it is durable. ``began``: time.monotonic when its last byte came."""
+        if self._error is None:
+            try:
+                self._check_size()
+                self._door.tell(Arrived(self._land()))
             except Exception as error:  # noqa: BLE001  the border of the doors
                 self._fail(error)
         if self._error is not None:
             return refuse(self._session, self._error)
         self._session.instances += 1
-        self._session.bytes += self.bytes
+        self._session.bytes += self.length
         metrics.acknowledged.inc()
         metrics.acknowledge_seconds.observe(time.monotonic() - began)
         return Answer(errors.SUCCESS)
@@ -151,47 +176,48 @@ class Store:
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID differs from the presentation context's")
         if request.sop_class_uid not in _SOP_CLASSES:  # also in a context for C-ECHO or commitment
             raise Rejected(Reason.SOP_CLASS_NOT_SUPPORTED, "SOP class is not a storage class that is known here")
-        self._meta = file_meta(
+        meta = file_meta(
             sop_class_uid=request.sop_class_uid,
             sop_uid=uids.checked(request.sop_uid, "SOP Instance UID"),
             transfer_syntax=request.transfer_syntax,
             origin=self._session.origin,
         )
+        self._draft.begin(meta)
+        self._front = self._meta = len(meta)
         self._check_size()
 
     def _check_size(self) -> None:
         limit = self._session.max_object_bytes
-        if self.bytes > limit:
+        if self.length > limit:
             raise Rejected(Reason.TOO_LARGE, f"object is larger than {_size(limit)}")
-        if self.bytes >= self._room_until:
-            self._door.spool.check_room(self.bytes and _ROOM_EVERY_BYTES)
-            self._room_until = self.bytes + _ROOM_EVERY_BYTES
+        if self.length >= self._room_until:
+            self._door.spool.check_room(self.length and _ROOM_EVERY_BYTES)
+            self._room_until = self.length + _ROOM_EVERY_BYTES
 
-    def _write(self, content: Sequence[bytes | memoryview]) -> Part:
+    def _write(self) -> Part:
         if self._part is None:
             self._part = Part(self._door.arrivals, self._door.name(), sync=self._door.settings.listener.sync)
-            self._part.write([self._meta])
-        self._part.write(content)
+        self._part.write(self._draft.content)
         return self._part
 
-    def _land(self, content: Sequence[bytes | memoryview]) -> Path:
-        """In one go into a slot, or as a file of its own where it outgrew the door or none is ready."""
+    def _land(self) -> Path:
+        """In one go into a slot, or as a file of its own where it outgrew the draft or no slot is ready."""
         if self._part is None:
-            self._look(content)
+            self._look(self._data)
             slot = self._door.slots.take() if self._door.slots is not None else None
             if slot is not None:
-                return slots.land(slot, self._door.name(), [self._meta[seal.PREAMBLE :], *content])
-            part = self._write(content)
+                return slots.land(slot, self._door.name(), self._draft)
+            part = self._write()
         else:
-            part = self._write(content)
-            self._look([part.content()[len(self._meta) :]])
+            part = self._write()
+            self._look(part.content()[self._meta :])
         landed = part.land()
         self._part = None
         return landed
 
-    def _look(self, content: Sequence[bytes | memoryview]) -> None:
+    def _look(self, data: memoryview) -> None:
         request = self._request
-        found = head.parse(content, request.transfer_syntax, max_bytes=self._session.max_object_bytes)
+        found = head.parse(data, request.transfer_syntax, max_bytes=self._session.max_object_bytes)
         if found.sop_class_uid != request.sop_class_uid:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
         if found.sop_uid != request.sop_uid:

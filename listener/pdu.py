@@ -1,24 +1,26 @@
 """A peer's bytes split into PDUs, and P-DATA-TF into fragments, as they come (PS3.8 sections 9.3 and E.2).
 
-Fragments are handed out while their PDU is still arriving, as views of the receive buffer, which goes on behind those
-that are kept: nothing is copied, and nothing grows with what a peer claims.
+Fragments are handed out while their PDU is still arriving: nothing grows with what a peer claims. Those of a data set
+that is collected are put behind one another; a large one is received where it belongs, and never copied.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from cauda.core.draft import LEAST_BYTES, Draft
 
 P_DATA_TF = 0x04
 _KNOWN = frozenset(range(0x01, 0x08))
 MAX_OTHER_BYTES = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of all transfer syntaxes has a fifth of it
 SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
-_BUFFER_BYTES = (2 << 20) + (1 << 16)  # an image of 1024 x 1024 with its headers is there whole
-_LEAST_BYTES = 1 << 14
+_DESK_BYTES = LEAST_BYTES  # what lies there always finds room in a draft that is not full
+_LARGE_BYTES = 1 << 15  # of a fragment; smaller ones are received many at a time
 _PDU = struct.Struct(">BxI")
 _PDV = struct.Struct(">IBB")
+_HEADERS_BYTES = _PDU.size + _PDV.size
 _COMMAND, _LAST = 0x01, 0x02
 
 
@@ -28,7 +30,11 @@ class Malformed(Exception):
 
 @dataclass(slots=True)
 class Fragment:
-    """Part of a command or data set; ``last`` with the final bytes of it. The view lasts until `room` begins anew."""
+    """Part of a command or data set; ``last`` with the final bytes of it.
+
+    The view lasts until more is received. Of what is collected the first is handed out that is the last, or with which
+    the draft is full; its view is empty.
+    """
 
     context_id: int
     command: bool
@@ -44,68 +50,85 @@ class Whole:
 
 
 class Stream:
-    """The receive buffer of one association and where in a PDU it stands."""
+    """What was received of one association and where in a PDU it stands."""
 
     def __init__(self, max_pdu_bytes: int) -> None:
         """``max_pdu_bytes`` is what we announce as our Maximum Length (PS3.8 D.1), if it is not lowered."""
         self.max_pdu_bytes = max_pdu_bytes
-        self._memory = mmap.mmap(-1, _BUFFER_BYTES)  # pages that nothing comes into cost nothing
-        self._buffer = memoryview(self._memory)
-        self._at = self._end = 0
+        self._desk = memoryview(bytearray(_DESK_BYTES))
+        self._on_desk, self._headers = (self._desk,), self._desk[:_HEADERS_BYTES]
+        self._at = self._end = 0  # of what lies there
         self._header = bytearray()  # of a PDU or a fragment, as far as it has come
         self._whole: bytearray | None = None
         self._pdu_left = self._fragment_left = 0
         self._context_id = self._control = 0
+        self._draft: Draft | None = None
+        self._collected_id = 0
+        self._into: Draft | None = None  # where this fragment goes
+        self._large = False
+        self._placed = False  # some have come there since `next` was asked
 
     @property
     def between(self) -> bool:
         """Whether no PDU has begun that is not yet handed out whole."""
-        return not self._header and self._whole is None and self._pdu_left == 0 and self._at == self._end
+        begun = self._header or self._whole is not None or self._pdu_left or self._fragment_left
+        return not begun and self._at == self._end
 
-    @property
-    def full(self) -> bool:
-        """Whether what is handed out should be kept no longer: little room is left behind it."""
-        return self._end > _BUFFER_BYTES - _LEAST_BYTES
+    def collect(self, draft: Draft, context_id: int) -> None:
+        """Put the data set that comes next, in this context, into ``draft``; whoever finds that full makes room."""
+        self._draft, self._collected_id = draft, context_id
 
-    def room(self, *, anew: bool) -> memoryview:
-        """Where to receive into; everything received before must have been taken. ``anew``: none of it is kept."""
-        if anew:
-            self._at = self._end = 0
-        return self._buffer[self._end :]
+    def hand_out(self) -> None:
+        """Collect no more."""
+        self._draft = self._into = None
 
-    def close(self) -> None:
-        """Give the buffer back at once; nothing may be received after."""
-        self._buffer = memoryview(b"")
+    def fill(self, receive: Callable[[Sequence[memoryview]], int | None]) -> int | None:
+        """Let ``receive`` fill memory, one piece after the other; returns what it does: the bytes that came, or None.
+
+        Everything that came before must have been taken.
+        """
         self._at = self._end = 0
-        with suppress(BufferError):  # somebody still looks at it: then the collector does it
-            self._memory.close()
-
-    def received(self, count: int) -> None:
-        """So many bytes lie in `room` now."""
-        self._end += count
+        if self._into is None or not (self._large and self._fragment_left):
+            count = receive(self._on_desk)
+            self._end = count or 0
+            return count
+        place = self._into.room(self._fragment_left)
+        count = receive((place, self._headers))  # and what says where the next fragment belongs
+        if count:
+            placed = min(count, len(place))
+            self._end = count - placed
+            self._into.grow(placed)
+            self._fragment_left -= placed
+            self._placed = True
+        return count
 
     def next(self) -> Fragment | Whole | None:
         """What comes next; None when more has to be received. Raises Malformed."""
         while True:
-            if self._fragment_left:
-                return self._some() if self._at < self._end else None
-            if self._whole is not None:
-                return self._collected()
-            header = self._gather(_PDV if self._pdu_left else _PDU)
-            if header is None:
-                return None
-            if not self._pdu_left:
-                self._begin_pdu(*header)
-            elif (empty := self._begin_fragment(*header)) is not None:
-                return empty
+            if self._placed:
+                self._placed = False
+                part = self._collected()
+            elif self._fragment_left:
+                if self._at == self._end:
+                    return None
+                part = self._some()
+            elif self._whole is not None:
+                return self._other()
+            else:
+                header = self._gather(_PDV if self._pdu_left else _PDU)
+                if header is None:
+                    return None
+                part = self._begin_fragment(*header) if self._pdu_left else self._begin_pdu(*header)
+            if part is not None:
+                return part
 
     def _gather(self, header: struct.Struct) -> tuple[int, ...] | None:
         """The numbers of a header; None when more of it has to be received."""
         if not self._header and self._end - self._at >= header.size:
             self._at += header.size
-            return header.unpack_from(self._buffer, self._at - header.size)
+            return header.unpack_from(self._desk, self._at - header.size)
         take = min(header.size - len(self._header), self._end - self._at)
-        self._header += self._buffer[self._at : self._at + take]
+        self._header += self._desk[self._at : self._at + take]
         self._at += take
         if len(self._header) < header.size:
             return None
@@ -113,7 +136,7 @@ class Stream:
         self._header.clear()
         return whole
 
-    def _begin_pdu(self, kind: int, length: int) -> None:
+    def _begin_pdu(self, kind: int, length: int) -> Fragment | None:
         if kind not in _KNOWN:
             raise Malformed("PDU of an unknown type")
         if kind == P_DATA_TF:
@@ -126,6 +149,7 @@ class Stream:
                 raise Malformed("PDU longer than any honest one")
             self._whole = bytearray(_PDU.pack(kind, length))
         self._pdu_left = length
+        return None
 
     def _begin_fragment(self, length: int, context_id: int, control: int) -> Fragment | None:
         if length < 2 or length + 4 > self._pdu_left:
@@ -135,23 +159,34 @@ class Stream:
             raise Malformed("P-DATA-TF ends within the header of a fragment")
         self._context_id, self._control = context_id, control
         self._fragment_left = length - 2
-        return None if self._fragment_left else self._fragment(self._buffer[:0])
+        self._large = self._fragment_left >= _LARGE_BYTES
+        self._into = None if control & _COMMAND else self._draft
+        if self._into is not None and context_id != self._collected_id:
+            raise Malformed("a data set that belongs to no command")
+        return None if self._fragment_left else self._some()
 
-    def _some(self) -> Fragment:
+    def _some(self) -> Fragment | None:
         take = min(self._fragment_left, self._end - self._at)
-        content = self._buffer[self._at : self._at + take]
+        content = self._desk[self._at : self._at + take]
         self._at += take
         self._fragment_left -= take
-        return self._fragment(content)
+        if self._into is None:
+            return self._fragment(content)
+        self._into.add(content)
+        return self._collected()
+
+    def _collected(self) -> Fragment | None:
+        whole = self._fragment_left == 0 and self._control & _LAST
+        return self._fragment(self._desk[:0]) if whole or (self._into is not None and self._into.full) else None
 
     def _fragment(self, content: memoryview) -> Fragment:
         last = bool(self._control & _LAST) and self._fragment_left == 0
         return Fragment(self._context_id, bool(self._control & _COMMAND), last, content)
 
-    def _collected(self) -> Whole | None:
+    def _other(self) -> Whole | None:
         whole = self._whole if self._whole is not None else bytearray()
         take = min(self._pdu_left, self._end - self._at)
-        whole += self._buffer[self._at : self._at + take]
+        whole += self._desk[self._at : self._at + take]
         self._at += take
         self._pdu_left -= take
         if self._pdu_left:

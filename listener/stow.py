@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from cauda.core import errors
 from cauda.core.domain import Reason
+from cauda.core.draft import Draft
 from cauda.core.errors import Rejected
 from cauda.listener import accepted, multipart, prefix
 from cauda.listener.landing import Answer, Door, Request, Session, Store, refuse
@@ -46,6 +47,7 @@ class Reception:
         self._session = session
         self._study_uid = study_uid
         self._splitter = multipart.Splitter(boundary)
+        self._draft = Draft()
         self._part: _Part | None = None
 
     def feed(self, content: bytes) -> None:
@@ -55,7 +57,7 @@ class Reception:
                 case multipart.Begin(media_type):
                     if len(self.results) == MAX_PARTS:
                         raise multipart.Malformed(f"more than {MAX_PARTS} parts")
-                    self._part = _Part(self._door, self._session, media_type, self._study_uid)
+                    self._part = _Part(self._door, self._session, media_type, self._study_uid, self._draft)
                 case multipart.Content(more) if self._part is not None:
                     self._part.take(more)
                 case multipart.End() if self._part is not None:
@@ -77,7 +79,8 @@ class Reception:
 class _Part:
     """One file under way. Nothing is written before its File Meta was read."""
 
-    def __init__(self, door: Door, session: Session, media_type: str, study_uid: str | None) -> None:
+    def __init__(self, door: Door, session: Session, media_type: str, study_uid: str | None, draft: Draft) -> None:
+        self._draft = draft
         self._door = door
         self._session = session
         self._study_uid = study_uid
@@ -91,7 +94,7 @@ class _Part:
     def take(self, content: bytes) -> None:
         """The next bytes of the file."""
         if self._store is not None:
-            self._store.take([content])
+            self._store.add(content)
         elif self._error is None:
             self._begun += content
             try:
@@ -115,14 +118,15 @@ class _Part:
                 transfer_syntax=who.transfer_syntax,
                 study_uid=self._study_uid,
             ),
+            self._draft,
         )
-        self._store.take([bytes(memoryview(self._begun)[who.length :])])
+        self._store.add(bytes(memoryview(self._begun)[who.length :]))
         self._begun.clear()
 
     def end(self) -> Result:
         """The file is whole: its answer, success only when it is durable."""
         if self._store is not None:
-            answer = self._store.answer([], time.monotonic())
+            answer = self._store.answer(time.monotonic())
         else:
             error = self._error or Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file, or cut short in its beginning")
             answer = refuse(self._session, error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Sequence
+from contextlib import suppress
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
@@ -26,6 +28,32 @@ class Wire(AssociationSocket):
         if sock is None:
             return False
         return _pending(sock) or _readable(sock, 0)
+
+    def receive(self, into: Sequence[memoryview]) -> int | None:
+        """Bytes received into these, one after the other; 0 at the connection's end, None when nothing is there yet."""
+        sock = self.socket
+        if sock is None:
+            return 0
+        try:
+            if len(into) == 1 or isinstance(sock, ssl.SSLSocket):  # TLS fills one at a time
+                return sock.recv_into(into[0])
+            return sock.recvmsg_into(into)[0]
+        except NOT_YET:
+            return None
+        except OSError:
+            return 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to receive of which the socket says nothing."""
+        return self.socket is not None and _pending(self.socket)
+
+    def acknowledge(self) -> None:
+        """Tell the peer's kernel at once what was received: a sender that leaves Nagle on waits for it (INGEST.md)."""
+        if self.socket is not None:
+            with suppress(OSError):  # closed meanwhile
+                # the kernel falls back to delayed ACK by itself, so it is asked again each time
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def send(self, bytestream: bytes) -> None:
         """Everything, or Evt17 (connection closed) in the state machine's queue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 PREPARED, PORTABLE = "the disk alone, into files that are there", "the disk alone, into new files"
 FORMS = (PREPARED, PORTABLE)
-_SLOT_BYTES = 1 << 20
+_SLOT_BYTES, _BLOCK = 1 << 20, 4096
 
 
 def measure(place: Path, content: bytes, writers: int, count: int, form: str) -> tuple[float, float, list[float]]:
@@ -29,16 +30,28 @@ def _jobs(folder: Path, content: bytes, writers: int, count: int, form: str) -> 
     files = [[folder / f"{writer}-{number}" for number in range(count)] for writer in range(writers)]
     if form == PORTABLE:
         return [[partial(_portable, file, content) for file in mine] for mine in files]
+    flags = _direct(folder)
+    zeros, whole = mmap.mmap(-1, _SLOT_BYTES), mmap.mmap(-1, -(-len(content) // _BLOCK) * _BLOCK)
+    whole[: len(content)] = content
     for file in (file for mine in files for file in mine):
-        with file.open("wb") as made:
-            made.write(bytes(_SLOT_BYTES))
-            made.flush()
-            os.fsync(made.fileno())
-    return [[partial(_prepared, file, content) for file in mine] for mine in files]
+        _write(file, zeros, flags | os.O_CREAT)
+    return [[partial(_write, file, whole, flags) for file in mine] for mine in files]
 
 
-def _prepared(file: Path, content: bytes) -> None:
-    fd = os.open(file, os.O_RDWR)
+def _direct(folder: Path) -> int:
+    """What goes past the page cache, where the file system takes that."""
+    probe = folder / "probe"
+    try:
+        _write(probe, mmap.mmap(-1, _BLOCK), os.O_DIRECT | os.O_CREAT)
+    except OSError:
+        return 0
+    finally:
+        probe.unlink(missing_ok=True)
+    return os.O_DIRECT
+
+
+def _write(file: Path, content: mmap.mmap, flags: int) -> None:
+    fd = os.open(file, os.O_WRONLY | flags)
     os.write(fd, content)
     os.fdatasync(fd)
     os.close(fd)

@@ -92,9 +92,14 @@ def read_pdu(sock: socket.socket) -> tuple[int, bytes]:
 
 def status_of(response: bytes) -> int:
     """The status in a C-STORE-RSP's P-DATA-TF."""
-    at = response.index(struct.pack("<HHI", 0, 0x0900, 2))
-    status: int = struct.unpack_from("<H", response, at + 8)[0]
-    return status
+    at = 6  # behind the fragment's header
+    while at < len(response):
+        _, number, length = struct.unpack_from("<HHI", response, at)
+        if number == 0x0900:
+            status: int = struct.unpack_from("<H", response, at + 8)[0]
+            return status
+        at += 8 + length
+    raise SystemExit("a response without a status")
 
 
 def largest_pdu(accept: bytes) -> int:

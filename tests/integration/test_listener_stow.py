@@ -22,7 +22,7 @@ from listener_house import House, landed, listener, store
 from peers import HOST, until
 from pydicom import Dataset, dcmread
 
-from cauda.core import part, schema
+from cauda.core import part, schema, slots
 
 pytestmark = pytest.mark.peers
 
@@ -280,6 +280,7 @@ def test_a_bug_is_500_and_the_door_stays_open(tmp_path: Path, monkeypatch: pytes
     with listener(tmp_path / "data") as house:
         with monkeypatch.context() as patch:
             patch.setattr(part.Part, "land", broken)
+            patch.setattr(slots, "land", broken)
             status, answer, headers = post(house, body)
         assert (status, why(answer)) == (500, [0x0110])
         assert "Doe" not in str(headers)

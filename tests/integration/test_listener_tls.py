@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import socket
 import ssl
@@ -99,6 +100,23 @@ def test_a_study_comes_over_tls_and_another_in_the_clear_beside_it(
         assert storescu(house.ports.dimse, files).returncode == 0
         house.until_filed()
         until(lambda: house.rows(schema.revision), what="a revision")
+    kept = {p.name: builders.dataset_bytes(p.read_bytes()) for p in (tmp_path / "data" / "studies").glob("*/*.dcm")}
+    assert sorted(kept.values()) == sorted(builders.dataset_bytes(f.read_bytes()) for f in files)
+
+
+@pytest.mark.usefixtures("data_path")
+def test_images_in_large_fragments_come_over_tls_to_the_byte(tmp_path: Path, server: Pair, ca: Pair) -> None:
+    """TLS gives a record at a time, whatever the PDUs; the data path receives such fragments where they belong."""
+    draw = random.Random(1)
+    images = [builders.mr_image("1.2.3", "1.2.3.4", f"1.2.3.4.{n}") for n in (5, 6, 7)]
+    for one in images:
+        one.Rows = one.Columns = 700
+        one.PixelData = draw.randbytes(2 * 700 * 700)
+    files = builders.write(images, tmp_path / "in")
+    with listener(tmp_path / "data", **door(server)) as house:
+        answer = storescu(house.ports.tls, files, "+tla", "+cf", str(ca.certificate))
+        assert answer.returncode == 0, answer.stderr
+        house.until_filed()
     kept = {p.name: builders.dataset_bytes(p.read_bytes()) for p in (tmp_path / "data" / "studies").glob("*/*.dcm")}
     assert sorted(kept.values()) == sorted(builders.dataset_bytes(f.read_bytes()) for f in files)
 

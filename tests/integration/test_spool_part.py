@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drafts import drafted
 from logged import logged
 from peers import until
 
@@ -22,7 +23,7 @@ from cauda.core import seal, spool
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.part import Part
-from cauda.core.slots import Slots, land
+from cauda.core.slots import Slot, Slots, land
 
 BLOCK = 4096  # of the page cache
 SIZES = [1, 127, BLOCK - 129, BLOCK - 128, BLOCK - 127, BLOCK, 5 * BLOCK - 128, (1 << 20) - 128, (1 << 20) + 7]
@@ -36,24 +37,16 @@ def mounted(kind: str, options: str, folder: Path) -> None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
 
-def cut(content: bytes, draw: random.Random) -> list[bytes]:
-    """The content in pieces of any size, some of them empty."""
-    pieces, at = [], 0
-    while at < len(content):
-        size = draw.choice([0, 1, 13, 500, BLOCK, 2 * BLOCK + 1])
-        pieces.append(content[at : at + size])
-        at += size
-    return pieces
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_the_file_is_what_was_written_at_every_size(tmp_path: Path, size: int) -> None:
     draw = random.Random(size)
     content = draw.randbytes(size)
     part = Part(tmp_path, "a")
-    pieces = cut(content, draw)
-    for at in range(0, len(pieces), 3):
-        part.write(pieces[at : at + 3])
+    at = 0
+    while at < size:
+        more = draw.choice([0, 1, 13, 500, BLOCK, 2 * BLOCK + 1])
+        part.write(content[at : at + more])
+        at += more
     assert part.content() == content
     assert not list(tmp_path.glob("*.dcm")), "nothing has its name before it has landed"
     landed = part.land()
@@ -64,7 +57,7 @@ def test_the_file_is_what_was_written_at_every_size(tmp_path: Path, size: int) -
 def test_a_part_that_is_dropped_leaves_nothing(tmp_path: Path) -> None:
     for size in SIZES:
         part = Part(tmp_path, "a")
-        part.write([b"x" * size])
+        part.write(b"x" * size)
         part.drop()
         assert list(tmp_path.iterdir()) == []
         assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in _target(fd)], "no descriptor"
@@ -83,7 +76,7 @@ def test_a_disk_that_fills_says_no_room_and_keeps_nothing(tmp_path: Path, megaby
     try:
         part = Part(tmp_path, "a")
         with pytest.raises(Unavailable) as full:
-            part.write([bytes(megabytes << 20)])
+            part.write(bytes(megabytes << 20))
         assert full.value.reason is Reason.NO_ROOM
         part.drop()
         assert list(tmp_path.iterdir()) == []
@@ -98,17 +91,20 @@ def test_a_process_that_is_killed_leaves_whole_files_under_their_names_and_parts
     box.prepare()
     program = (
         "import sys; from pathlib import Path\n"
-        "from cauda.core.part import Part; from cauda.core.slots import Slots, land\n"
+        "from cauda.core.draft import Draft; from cauda.core.part import Part\n"
+        "from cauda.core.slots import Slots, land\n"
         "folder, sync = Path(sys.argv[1]), sys.argv[2]\n"
-        "slots = Slots(folder, 64)\n"
+        "slots, draft = Slots(folder, 64), Draft()\n"
         "if sync == 'prepared': slots.start()\n"
         "for n in range(100_000):\n"
         "    content, slot = [bytes([n % 251]) * 30_001] * (n % 7), slots.take()\n"
         "    if slot and content:\n"
-        "        land(slot, f'{n:06}', [content[0][128:], *content[1:]])\n"
+        "        draft.begin()\n"
+        "        for one in content: draft.add(one)\n"
+        "        land(slot, f'{n:06}', draft)\n"
         "    else:\n"
         "        part = Part(folder, f'{n:06}', sync=sync)\n"
-        "        for one in content: part.write([one])\n"
+        "        for one in content: part.write(one)\n"
         "        part.land()\n"
         "    print(n, flush=True)\n"
     )
@@ -146,7 +142,7 @@ def slots(tmp_path: Path) -> Iterator[Slots]:
     made.close()
 
 
-def slot_of(slots: Slots) -> Path:
+def slot_of(slots: Slots) -> Slot:
     """One that is ready."""
     slot = slots.take()
     assert slot is not None
@@ -161,7 +157,7 @@ def test_what_lands_in_a_slot_is_there_under_the_name_that_it_arrived_with(
     content = draw.randbytes(size)
     for name in ("b", "a"):
         slot = slot_of(slots)
-        assert land(slot, name, cut(content, draw)) == slot
+        assert land(slot, name, drafted(bytes(128) + content)) == slot.path
     found = spool.waiting(tmp_path)
     assert [path.name for path in found] == ["a.dcm", "b.dcm"]
     assert all(path.read_bytes()[128:] == content for path in found)
@@ -183,9 +179,49 @@ def test_nothing_is_there_where_a_slot_cannot_be_filled(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fdatasync", failing)
             with pytest.raises(expected):
-                land(slot, "a", [b"x" * BLOCK])
-        assert not slot.exists()
+                land(slot, "a", drafted(b"x" * BLOCK))
+        assert not slot.path.exists()
     assert spool.waiting(tmp_path) == []
+
+
+def test_what_an_image_left_in_memory_is_not_in_the_file_of_the_next(tmp_path: Path, slots: Slots) -> None:
+    draft = drafted(b"\xff" * (1 << 20))
+    land(slot_of(slots), "a", draft)
+    draft.begin(bytes(128) + b"short")
+    path = land(slot_of(slots), "b", draft)
+    assert path.read_bytes()[128:] == b"short" + bytes((1 << 20) - 133)
+
+
+@pytest.mark.parametrize("refused_at", ["open", "write"])
+def test_where_nothing_goes_past_the_page_cache_images_go_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused_at: str
+) -> None:
+    """Some file systems say so at once, some only when something is written."""
+    real_open, real_write, direct = os.open, os.write, set[int]()
+
+    def opening(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT and refused_at == "open":
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fd = real_open(path, flags, mode)
+        (direct.add if flags & os.O_DIRECT else direct.discard)(fd)
+        return fd
+
+    def writing(fd: int, content: memoryview) -> int:
+        if fd in direct:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real_write(fd, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", opening)
+        patch.setattr(os, "write", writing)
+        slots = Slots(tmp_path, 16)
+        slots.start()
+        content = random.Random(1).randbytes(300_001)
+        land(slot_of(slots), "a", drafted(bytes(128) + content))
+        slots.close()
+    (found,) = spool.waiting(tmp_path)
+    assert found.read_bytes()[128:] == content
+    assert list(tmp_path.iterdir()) == [found]
 
 
 def test_slots_that_nobody_took_are_gone_at_the_end(tmp_path: Path) -> None:
@@ -193,17 +229,17 @@ def test_slots_that_nobody_took_are_gone_at_the_end(tmp_path: Path) -> None:
     slots.start()
     slot = slot_of(slots)
     slots.close()
-    assert list(tmp_path.iterdir()) == [slot]
+    assert list(tmp_path.iterdir()) == [slot.path]
 
 
 def test_without_a_slot_there_are_more_soon(tmp_path: Path, slots: Slots) -> None:
     taken = set()
     while len(taken) < 100:
         if (slot := slots.take()) is not None:
-            taken.add(slot)
+            taken.add(slot.path)
         else:
             until(lambda: slots.ready() > 0, what="more of them in a pause")
-    assert all(slot.stat().st_size == 1 << 20 and slot.read_bytes() == bytes(1 << 20) for slot in taken)
+    assert all(path.stat().st_size == 1 << 20 and path.read_bytes() == bytes(1 << 20) for path in taken)
 
 
 def test_none_is_made_while_they_are_taken_without_a_pause(tmp_path: Path) -> None:
@@ -289,7 +325,7 @@ def test_a_seal_holds_for_the_whole_file_alone(tmp_path: Path) -> None:
     """Whatever block, or end, a crash has not kept."""
     draw = random.Random(3)
     behind = draw.randbytes(5 * BLOCK + 17 - 128)
-    content = seal.preamble([behind[:99], behind[99:]], "a") + behind
+    content = seal.preamble(behind, "a") + behind
     file = tmp_path / "file"
     file.write_bytes(content + bytes(BLOCK))
     assert seal.name_in(file) == "a", "a slot is longer than what lies in it"

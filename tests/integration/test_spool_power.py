@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from disks import disk, mounted, run
+from drafts import drafted
 
 from cauda.core import journal, spool
 from cauda.core.folders import fsync_folder
 from cauda.core.part import Part, Sync
-from cauda.core.slots import Slots, land
+from cauda.core.slots import Slot, Slots, land
 
 CONTENT = bytes(range(256)) * 1201  # no whole number of blocks
+LONG = bytes(range(256)) * 5003  # longer than a slot
 
 
 @contextmanager
@@ -33,19 +35,25 @@ def after_the_cut(device: Path) -> Iterator[Path]:
         yield folder
 
 
-def landed(folder: Path, sync: Sync) -> Path:
+def landed(folder: Path, sync: Sync, content: bytes = CONTENT) -> Path:
     """A file, as the door lands one."""
     if sync != "prepared":
         part = Part(folder, "a", sync=sync)
-        part.write([CONTENT])
+        part.write(content)
         return part.land()
+    with slot_in(folder) as slot:
+        return land(slot, "a", drafted(content))
+
+
+@contextmanager
+def slot_in(folder: Path) -> Iterator[Slot]:
+    """One that is ready."""
     slots = Slots(folder, 16)
     slots.start()
     slot = slots.take()
     assert slot is not None
-    path = land(slot, "a", [CONTENT[128:1000], CONTENT[1000:]])
+    yield slot
     slots.close()
-    return path
 
 
 @pytest.mark.parametrize(
@@ -61,13 +69,23 @@ def landed(folder: Path, sync: Sync) -> Path:
         ("ext4 without a journal", "prepared"),
     ],
 )
-def test_what_has_landed_is_there_whole_after_the_power_was_cut(tmp_path: Path, kind: str, sync: Sync) -> None:
+@pytest.mark.parametrize("content", [CONTENT, LONG], ids=["short", "long"])
+def test_what_has_landed_is_there_whole_after_the_power_was_cut(
+    tmp_path: Path, kind: str, sync: Sync, content: bytes
+) -> None:
     with disk(tmp_path, kind) as (device, folder):
-        landed(folder, sync)
+        landed(folder, sync, content)
         with after_the_cut(device) as later:
             (found,) = spool.waiting(later)
             assert found.name.startswith("a.")
-            assert found.read_bytes()[128:] == CONTENT[128:], "the preamble may bear a seal"
+            assert found.read_bytes()[128:] == content[128:], "the preamble may bear a seal"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "ext4 without a journal"])
+def test_these_file_systems_take_an_image_past_their_page_cache(tmp_path: Path, kind: str) -> None:
+    """So that it is the usual way that the power is cut on."""
+    with disk(tmp_path, kind) as (_, folder), slot_in(folder) as slot:
+        assert slot.flags == os.O_DIRECT
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
@@ -85,10 +103,14 @@ def test_without_its_sync_it_is_not_there(tmp_path: Path, kind: str, monkeypatch
 def test_a_slot_without_its_sync_is_not_taken_for_an_image(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name is there, and its content is not, or not all of it."""
+    """Its name is there, and its content is not, or not all of it.
+
+    It is written through the page cache: what goes past that is on the device's copy before it was told to keep it.
+    """
     with disk(tmp_path, kind) as (device, folder):
-        monkeypatch.setattr(os, "fdatasync", lambda _fd: None)
-        path = landed(folder, "prepared")
+        with slot_in(folder) as slot:
+            monkeypatch.setattr(os, "fdatasync", lambda _fd: None)
+            path = land(Slot(slot.path, 0), "a", drafted(CONTENT))
         with after_the_cut(device) as later:
             assert path.name in {one.name for one in later.iterdir()}, "the case that this is about"
             assert spool.waiting(later) == []
