@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
-BLOCK = 4096  # no disk asks for a larger multiple (open(2), O_DIRECT)
+BLOCK = 4096  # what few disks ask for more than (open(2), O_DIRECT); `slots` asks them
 LEAST_BYTES = 1 << 16  # of room, or it is full
 _BYTES = (2 << 20) + 2 * LEAST_BYTES  # an image of 1024 x 1024 with its headers is there whole
 
@@ -43,7 +43,7 @@ class Draft:
         self._length += count
 
     def add(self, content: bytes | memoryview) -> None:
-        """Append what there is room for."""
+        """Append; there must be room, as there is for `LEAST_BYTES` where it is not full."""
         end = self._length + len(content)
         self._whole[self._length : end] = content
         self._length = end

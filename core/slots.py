@@ -7,7 +7,6 @@ the images do. Where none is ready, an image lands in the portable way: `part`.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import mmap
 import os
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cauda.core import log, seal
-from cauda.core.draft import Draft
+from cauda.core.draft import BLOCK, Draft
 from cauda.core.errors import Unavailable
 from cauda.core.folders import fsync_folder
 from cauda.core.part import disk_error, write_all
@@ -166,12 +165,13 @@ def _fill(slot: Slot, content: memoryview) -> None:
 
 
 def _direct(folder: Path) -> int:
-    """O_DIRECT; 0 where the file system does not take it (open(2)): some refuse it only at the write."""
+    """O_DIRECT; 0 where the file system does not take a slot or a block by it: some refuse only the write (open(2))."""
     probe = Slot(folder / f"{secrets.token_hex(8)}.probe{SUFFIX}", os.O_DIRECT)
     try:
         _write(probe)
-    except OSError as error:
-        return 0 if error.errno == errno.EINVAL else os.O_DIRECT
+        _fill(probe, memoryview(_ZEROS)[:BLOCK])
+    except OSError:
+        return 0
     finally:
         _remove(probe.path)
     return os.O_DIRECT

@@ -17,13 +17,17 @@ IMPLEMENTATION_CLASS_UID = "2.25.187339425127434517935712069013812674201"
 IMPLEMENTATION_VERSION_NAME = "CAUDA_0_1"
 
 
-@lru_cache(maxsize=1024)  # those of a study and its series come with each of its images
 def is_uid(text: str) -> bool:
     """Whether the text may name a file: digits and single dots, at most 64 characters.
 
     Leading zeros are let through: real scanners send them and they are harmless in a path.
     """
-    return len(text) <= MAX_LENGTH and _UID.fullmatch(text) is not None
+    return len(text) <= MAX_LENGTH and _well_formed(text)
+
+
+@lru_cache(maxsize=1024)  # those of a study and its series come with each of its images
+def _well_formed(text: str) -> bool:
+    return _UID.fullmatch(text) is not None
 
 
 def checked(text: str, what: str) -> str:

@@ -167,8 +167,8 @@ class UpperLayer(DULServiceProvider):
                 if part is None:
                     if not self._more():
                         return False
-                elif self._taken(part):
-                    return True
+                elif self._taken(part) or self.event_queue.queue:
+                    return True  # an answer that could not be sent ends it, whatever else the peer has sent
             except pdu.Malformed as error:
                 log.get("dimse").warning("peer_malformed", address=self.assoc.requestor.address, message=str(error))
                 self._drop()
@@ -176,9 +176,9 @@ class UpperLayer(DULServiceProvider):
                 return True
 
     def _more(self) -> bool:
-        """Receive something; False when there was nothing to wait for any longer."""
+        """Receive something, or wait for it; False to let the state machine look around."""
         if self._answered and not self.wire.pending:
-            self._answered = False  # nobody sends before it has the answer
+            self._answered = False  # an honest peer sends nothing before it has the answer
             return self._wait()
         count = self._stream.fill(self.wire.receive)
         if count is None:
@@ -209,18 +209,19 @@ class UpperLayer(DULServiceProvider):
         return bool(events)
 
     def _late(self, now: float) -> bool:
-        """Whether a message in the middle has stopped, or drips. What comes without a wait comes in no time."""
+        """Whether a message in the middle has stopped, or drips: looked at when there is nothing to receive."""
         if self._came:
             self._heard = now
-            self._began = self._began or now
             self._bytes += self._came
             self._came = 0
             self._idle_timer.restart()
         if self._stream.between and self._request is None and not self._command and self._foreign is None:
             self._began, self._bytes = 0.0, 0
             return False
+        if self._began == 0.0:
+            self._began = self._heard = now
         patience = self.assoc.dimse_timeout
-        if patience is None or self._began == 0.0:
+        if patience is None:
             return False
         slowest = self._began + patience + self._bytes / pdu.SLOWEST_BYTES_S
         return now > min(self._heard + patience, slowest)
@@ -232,6 +233,7 @@ class UpperLayer(DULServiceProvider):
             self._hand_over(part)
             return True
         if self.state_machine.current_state != "Sta6":
+            self._drop()
             self._pass_on(part)
             return True
         if part.command:
@@ -310,6 +312,7 @@ class UpperLayer(DULServiceProvider):
             raise pdu.Malformed("a data set that belongs to no command")
         if self._draft.full:
             self._store.spill()
+            self._idle_timer.restart()  # a sender that is faster than our disk never makes us wait
             if self._store.length > 2 * self._door.settings.limits.max_object_bytes:
                 raise pdu.Malformed("an object without end")
         if part.last:

@@ -1,7 +1,8 @@
 """A peer's bytes split into PDUs, and P-DATA-TF into fragments, as they come (PS3.8 sections 9.3 and E.2).
 
 Fragments are handed out while their PDU is still arriving: nothing grows with what a peer claims. Those of a data set
-that is collected are put behind one another; a large one is received where it belongs, and never copied.
+that is collected are put behind one another: a large one is received where it belongs, but for what came with the bytes
+before it.
 """
 
 from __future__ import annotations

@@ -17,11 +17,13 @@ from certificates import authority
 from impatient_door import (
     CONTEXTS,
     MIB,
+    MR,
     associated,
     deaf,
     descriptors,
     door,
     honest,
+    image,
     in_a_message,
     resident_bytes,
     silent,
@@ -32,6 +34,7 @@ from raw_peer import (
     RawPeer,
     associate_rq,
     c_echo_rq,
+    c_store_rq,
     connected,
     fragment,
 )  # fmt: skip
@@ -44,17 +47,25 @@ _LISTENS = "0A"  # a state in /proc/net/tcp
 _TCP_REPAIR = 19  # Linux; Python has no name for it
 
 
-def test_who_takes_no_answers_is_ended_and_holds_up_nobody(tmp_path: Path) -> None:
+ASKED = {
+    "echoes": fragment(3, c_echo_rq(), command=True, last=True),
+    "images": fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True)
+    + fragment(1, image("1.2.3.4.5"), command=False, last=True),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_who_takes_no_answers_is_ended_and_holds_up_nobody(tmp_path: Path, asked: str) -> None:
     """It asks and asks and reads nothing: its window closes, the door's buffer fills, and sending has to end."""
     with door(tmp_path) as house, socket.socket() as sock:
         threads = threading.active_count()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # small segments: the kernel gives small buffers
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         sock.connect((HOST, house.ports.dimse))
-        peer, asked = RawPeer(sock=sock), fragment(3, c_echo_rq(), command=True, last=True)
+        peer = RawPeer(sock=sock)
         associated(peer)
         with pytest.raises(ConnectionError):
-            deaf(peer, asked)
+            deaf(peer, ASKED[asked])
         honest(house, "1.2.3.4.6")
         until(lambda: threading.active_count() <= threads, what="no thread left")
 

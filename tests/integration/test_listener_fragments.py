@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import struct
+import threading
+import time
 from pathlib import Path
 
 import builders
 import pytest
-from impatient_door import CONTEXTS, MR, image
+from impatient_door import CONTEXTS, IMPATIENT, MR, image
 from listener_house import filed, listener
 from raw_peer import c_store_rq, connected, fragment
+
+from cauda.core.part import Part
 
 pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("data_path")]
 
@@ -66,3 +70,22 @@ def test_an_object_in_crumbs_is_kept(tmp_path: Path) -> None:
         assert said.status == 0x0000
         house.until_filed()
         assert [builders.dataset_bytes(content) for content in filed(house).values()] == [data]
+
+
+def test_who_is_faster_than_our_disk_is_not_taken_for_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has to be waited for while an object comes that takes longer than an idle peer is given."""
+    write = Part.write
+
+    def slowly(self: Part, content: bytes | memoryview) -> None:
+        threading.Event().wait(0.4)
+        write(self, content)
+
+    monkeypatch.setattr(Part, "write", slowly)
+    data = image("1.2.3.4.5", PixelData=random.Random(1).randbytes(20 << 20))
+    with listener(tmp_path / "data", limits=IMPATIENT) as house, connected(house.ports.dimse) as peer:
+        assert peer.associate(CONTEXTS)
+        began = time.monotonic()
+        answer = peer.store(1, MR, "1.2.3.4.5", data)
+        assert time.monotonic() - began > IMPATIENT["network_timeout_s"], "the case that this is about"
+        assert answer is not None
+        assert answer.status == 0x0000

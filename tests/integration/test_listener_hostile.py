@@ -88,6 +88,16 @@ LORIS: dict[str, Callable[[RawPeer], bool]] = {
     "stops within a PDU": lambda peer: (
         in_a_message(peer), peer.send(fragment(1, bytes(9000), command=False, last=False)[:5000]), silent(peer)
     )[2],
+    "stops within a large PDU": lambda peer: (
+        in_a_message(peer), peer.send(fragment(1, bytes(100_000), command=False, last=False)[:80_000]), silent(peer)
+    )[2],
+    "drips a large PDU": lambda peer: (
+        in_a_message(peer), peer.send(fragment(1, bytes(100_000), command=False, last=False)[:20]), drip(peer, bytes(1))
+    )[2],
+    "stops within a PDU that it began before its answer": lambda peer: (
+        in_a_message(peer), peer.send(fragment(1, image("1.2.3.4.5"), command=False, last=True) + b"\4\0\0"),
+        silent(peer)
+    )[2],
     "stops between the PDUs of a message": lambda peer: (in_a_message(peer), silent(peer))[1],
     "drips small PDUs of a message": lambda peer: (
         in_a_message(peer), drip(peer, fragment(1, b"a", command=False, last=False))

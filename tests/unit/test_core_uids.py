@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from cauda.core import uids
@@ -21,6 +23,15 @@ def test_a_text_that_could_leave_the_folder_is_no_uid(trick: str) -> None:
     with pytest.raises(Rejected) as refused:
         uids.checked(trick, "SOPInstanceUID")
     assert refused.value.reason is Reason.UID_INVALID
+
+
+def test_what_a_peer_sent_in_place_of_uids_is_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    for number in range(50):
+        assert not uids.is_uid(f"{number}" + "1" * 1_000_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 def test_a_refused_uid_is_not_repeated_in_the_message() -> None:
