@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
+from cauda.core.asking import asking
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -149,7 +150,7 @@ def open_archive(
         event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tell(event.assoc)
 
-    association = ae.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, connected)])
+    association = asking(ae.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, connected)]))
     try:
         if association.is_rejected:
             raise Unavailable(Reason.DESTINATION_REFUSED, "the archive rejects the association")

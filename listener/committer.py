@@ -23,6 +23,7 @@ from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
 from cauda.core import commitment_requests, log, stack
+from cauda.core.asking import asking
 from cauda.core.commitment_requests import Instance, Request
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.ledger import Ledger
@@ -202,7 +203,7 @@ class Committer:
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 10
         ae.add_requested_context(PUSH_MODEL)
         role = build_role(PUSH_MODEL, scp_role=True)
-        association = ae.associate(host, port, ae_title=aet, ext_neg=[role])
+        association = asking(ae.associate(host, port, ae_title=aet, ext_neg=[role]))
         if association.is_rejected:
             return f"{aet} turns us away"
         if not association.is_established:

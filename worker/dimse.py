@@ -21,6 +21,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from cauda.core.asking import asking
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.settings import Destination
@@ -153,12 +154,14 @@ def associated(
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     ae.connection_timeout = min(timeout_s, 10)
-    association = ae.associate(
-        str(destination.host),
-        int(destination.port or 0),
-        contexts=list(contexts),
-        ae_title=str(destination.aet),
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+    association = asking(
+        ae.associate(
+            str(destination.host),
+            int(destination.port or 0),
+            contexts=list(contexts),
+            ae_title=str(destination.aet),
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+        )
     )
     try:
         if not association.is_established:
