@@ -53,6 +53,7 @@ _HONEST = (
     _OPENING,
     fragment(1, c_store_rq(MR, "1.2.3.4.5"), command=True, last=True),
     fragment(1, image("1.2.3.4.5"), command=False, last=True),
+    fragment(1, image("1.2.3.4.5", PixelData=bytes(90_000)), command=False, last=True),  # received where it belongs
     fragment(3, c_echo_rq(), command=True, last=True),
     pdu(0x05, bytes(4)),
     pdu(0x07, bytes(4)),
@@ -84,7 +85,7 @@ def _spoilt(draw: st.DrawFn) -> bytes:
     content = bytearray(draw(st.sampled_from(_HONEST)))
     for place, byte in draw(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4)):
         content[place % len(content)] = byte
-    keep = draw(st.one_of(st.none(), st.integers(0, 200)))
+    keep = draw(st.one_of(st.none(), st.integers(0, 200), st.integers(0, 90_000)))
     return bytes(content if keep is None else content[:keep])
 
 
