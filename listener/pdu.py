@@ -33,8 +33,8 @@ class Malformed(Exception):
 class Fragment:
     """Part of a command or data set; ``last`` with the final bytes of it.
 
-    The view lasts until more is received. Of what is collected the first is handed out that is the last, or with which
-    the draft is full; its view is empty.
+    The view lasts until more is received. Of a data set that is collected only the last one is handed out, and those
+    that leave the draft full, all with an empty view.
     """
 
     context_id: int
