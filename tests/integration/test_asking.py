@@ -61,12 +61,3 @@ def test_an_answer_is_not_taken_by_a_reactor_that_was_just_going_on(monkeypatch:
             patch.setattr(messages, "get", after_the_reactor)
             assert association.send_c_echo().Status == 0x0000
         association.release()
-
-
-def test_nobody_who_turns_us_away_is_waited_for() -> None:
-    with storescp("--refuse") as peer:
-        ae = AE()
-        ae.add_requested_context(Verification)
-        association = ae.associate(HOST, peer.port, ae_title=peer.aet)
-        assert not association.is_established
-        assert asking(association) is association
