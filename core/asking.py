@@ -10,7 +10,10 @@ from typing import Any
 
 
 def asking(association: Any) -> Any:
-    """An association that was asked for, made fit to ask over: while somebody asks its reactor takes nothing."""
+    """An association that was asked for, made fit to ask over: while somebody asks its reactor takes nothing.
+
+    Between its look and its taking a few instructions are left in which somebody may begin to ask.
+    """
     receive = association.dimse.get_msg
 
     def for_who_waits(block: bool = False) -> Any:
