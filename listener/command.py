@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cauda.listener.pdu import Malformed
 
@@ -13,12 +13,12 @@ _C_STORE_RSP = 0x8001
 _NO_DATA_SET = 0x0101
 _ELEMENT = struct.Struct("<HHI")
 _U16 = struct.Struct("<H")
+_NUMBER = struct.Struct("<HHIH")  # an element with one
 _SOP_CLASS, _FIELD, _MESSAGE_ID, _ANSWERED_ID, _DATA_SET_TYPE = 0x0002, 0x0100, 0x0110, 0x0120, 0x0800
 _STATUS, _COMMENT, _SOP_INSTANCE = 0x0900, 0x0902, 0x1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """What decides who serves a message, and how a C-STORE is answered. UIDs are as sent, checked later."""
 
     field: int
@@ -31,15 +31,15 @@ class Command:
 def parse(content: bytes) -> Command:
     """A command set; Malformed when it is none. Implicit VR little endian, group 0000 alone."""
     found: dict[int, bytes] = {}
-    at = 0
-    while at < len(content):
-        if at + _ELEMENT.size > len(content):
+    at, end = 0, len(content)
+    while at < end:
+        if at + _ELEMENT.size > end:
             raise Malformed("command set ends within an element's header")
         group, element, length = _ELEMENT.unpack_from(content, at)
         at += _ELEMENT.size
         if group != 0x0000:
             raise Malformed("command set with elements of another group")
-        if length > len(content) - at:
+        if length > end - at:
             raise Malformed("command element longer than its command set")
         found[element] = content[at : at + length]
         at += length
@@ -72,19 +72,15 @@ def response(request: Command, status: int, comment: str) -> bytes:
     body = b"".join(
         (
             _text(_SOP_CLASS, request.sop_class_uid, b"\0"),
-            _two(_FIELD, _C_STORE_RSP),
-            _two(_ANSWERED_ID, request.message_id),
-            _two(_DATA_SET_TYPE, _NO_DATA_SET),
-            _two(_STATUS, status),
+            _NUMBER.pack(0x0000, _FIELD, 2, _C_STORE_RSP),
+            _NUMBER.pack(0x0000, _ANSWERED_ID, 2, request.message_id),
+            _NUMBER.pack(0x0000, _DATA_SET_TYPE, 2, _NO_DATA_SET),
+            _NUMBER.pack(0x0000, _STATUS, 2, status),
             _text(_COMMENT, comment, b" ") if comment else b"",
             _text(_SOP_INSTANCE, request.sop_uid, b"\0"),
         )
     )
     return _ELEMENT.pack(0x0000, 0x0000, 4) + struct.pack("<I", len(body)) + body
-
-
-def _two(element: int, number: int) -> bytes:
-    return _ELEMENT.pack(0x0000, element, _U16.size) + _U16.pack(number)
 
 
 def _text(element: int, text: str, pad: bytes) -> bytes:

@@ -106,6 +106,8 @@ class UpperLayer(DULServiceProvider):
         self._context_id = 0
         self._store: Store | None = None
         self._draft = Draft()
+        self._accepted: dict[int, tuple[str, str]] = {}  # abstract and transfer syntax, by context
+        self._largest = 0  # PDU that the peer takes; 0 is without a bound
         self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
         self._answered = False
         self._began = self._heard = 0.0  # of a message, at a wait
@@ -286,26 +288,25 @@ class UpperLayer(DULServiceProvider):
         """A C-STORE-RQ came: its data set goes to disk from here on."""
         if not self.known.is_set():
             self.known.wait(self.assoc.acse_timeout)  # the peer may be quicker than pynetdicom's own thread
-        context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
-        with self._door.lock:
-            session = self._door.sessions.get(id(self.assoc))
-        if context is None or session is None:
+        session = self._door.sessions.get(id(self.assoc))
+        accepted = self._accepted.get(context_id) or self._context(context_id)
+        if accepted is None or session is None:
             raise pdu.Malformed("C-STORE outside of the accepted presentation contexts")
         self._request, self._context_id = request, context_id
-        self._store = Store(
-            self._door,
-            session,
-            Request(
-                sop_class_uid=request.sop_class_uid,
-                sop_uid=request.sop_uid,
-                abstract_syntax=str(context.abstract_syntax),
-                transfer_syntax=str(context.transfer_syntax[0]),
-            ),
-            self._draft,
-        )
+        wanted = Request(request.sop_class_uid, request.sop_uid, *accepted)
+        self._store = Store(self._door, session, wanted, self._draft)
         self._stream.collect(self._draft, context_id)
         if not request.has_data_set:
             self._respond()
+
+    def _context(self, context_id: int) -> tuple[str, str] | None:
+        """Abstract and transfer syntax of an accepted presentation context."""
+        context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
+        if context is None:
+            return None
+        self._largest = self.assoc.requestor.maximum_length or 0
+        self._accepted[context_id] = found = str(context.abstract_syntax), str(context.transfer_syntax[0])
+        return found
 
     def _take_data(self, part: pdu.Fragment) -> None:
         if self._store is None:
@@ -325,13 +326,10 @@ class UpperLayer(DULServiceProvider):
         if store is None or request is None:
             return
         answer = store.answer(time.monotonic())
-        self._say(self._pdus(command.response(request, answer.status, answer.comment)))
+        self._say(pdu.p_data(self._context_id, command.response(request, answer.status, answer.comment), self._largest))
         self._answered = True
         self._began, self._came, self._bytes = 0.0, 0, 0
         self._idle_timer.restart()
-
-    def _pdus(self, response: bytes) -> list[bytes]:
-        return pdu.p_data(self._context_id, response, self.assoc.requestor.maximum_length or 0)
 
     def _say(self, pdus: list[bytes]) -> None:
         with self._messages.whole:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cauda.core import uids
 from cauda.core.domain import Reason
@@ -23,21 +23,23 @@ _SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", 
                         b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"})  # fmt: skip
 _SHORT_LITTLE = frozenset(int.from_bytes(vr, "little") for vr in _SHORT_VRS)
 _SHORT_BIG = frozenset(int.from_bytes(vr, "big") for vr in _SHORT_VRS)
+_LITTLE, _BIG = (
+    tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I")) for order in "<>"
+)
 _UNDEFINED = 0xFFFFFFFF
 _MAX_DEPTH = 32
 _PIXEL_DATA = 0x7FE00010
 _FIRST, _BEHIND_PIXELS, _DELIMITERS = 0x00010000, 0x7FE10000, 0xFFFE0000  # of groups in a data set
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UID_TAGS = {
-    0x00080016: "sop_class_uid",
-    0x00080018: "sop_uid",
-    0x0020000D: "study_uid",
-    0x0020000E: "series_uid",
+    0x00080016: "SOP Class UID",
+    0x00080018: "SOP Instance UID",
+    0x0020000D: "Study Instance UID",
+    0x0020000E: "Series Instance UID",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """The UIDs that decide where an object belongs."""
 
     sop_class_uid: str
@@ -55,19 +57,13 @@ def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int) -> 
         data = _inflated(data, max_bytes)
     walker = _Walker(data, big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
     found = walker.top_level()
-    values = {}
+    values = []
     for tag, name in _UID_TAGS.items():
         raw = found.get(tag, b"").rstrip(b"\0 ")
         if not raw:
-            raise Rejected(Reason.UID_INVALID, f"data set has no {_words(name)}")
-        values[name] = uids.checked(raw.decode("ascii", "replace"), _words(name))
-    return Head(**values)
-
-
-def _words(name: str) -> str:
-    return {"sop_class_uid": "SOP Class UID", "sop_uid": "SOP Instance UID", "study_uid": "Study Instance UID"}.get(
-        name, "Series Instance UID"
-    )
+            raise Rejected(Reason.UID_INVALID, f"data set has no {name}")
+        values.append(uids.checked(raw.decode("ascii", "replace"), name))
+    return Head(*values)
 
 
 def _inflated(data: bytes | memoryview, max_bytes: int) -> bytes:
@@ -90,12 +86,8 @@ class _Walker:
         self.data = data
         self.at = 0
         self.end = len(data)
-        order = ">" if big else "<"
-        self.without_vr = struct.Struct(order + "HHI").unpack_from
-        self.with_vr = struct.Struct(order + "HH2sH").unpack_from
+        self.without_vr, self.with_vr, self.four, self.u32 = _BIG if big else _LITTLE
         self.short_vrs = _SHORT_BIG if big else _SHORT_LITTLE
-        self.four = struct.Struct(order + "4H").unpack_from
-        self.u32 = struct.Struct(order + "I").unpack_from
         self.implicit = implicit
 
     def top_level(self) -> dict[int, bytes]:
@@ -129,14 +121,14 @@ class _Walker:
         Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
         """
         data, at, end, unpack = self.data, self.at, self.end, self.four
-        short = self.short_vrs
-        while at + 8 <= end:
+        short, uid_tags, most, last = self.short_vrs, _UID_TAGS, _DELIMITERS, end - 8
+        while at <= last:
             group, element, vr, length = unpack(data, at)
             tag = group << 16 | element
             behind = at + 8 + length
-            if vr not in short or not previous < tag < _DELIMITERS or behind > end:
+            if vr not in short or not previous < tag < most or behind > end:
                 break
-            if tag in _UID_TAGS:
+            if tag in uid_tags:
                 found[tag] = bytes(data[at + 8 : behind][:128])
             at, previous = behind, tag
         self.at = at

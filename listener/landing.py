@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from cauda.core import errors, log, metrics, slots, spool, stack, uids
 from cauda.core.domain import Reason
@@ -63,8 +64,7 @@ class Door:
         return f"{self.run}-{next(self.counter):010d}"  # next() of a count is one step of the interpreter
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What a C-STORE-RQ announces and the presentation context that it came in, or what a file's File Meta says."""
 
     sop_class_uid: str
@@ -85,6 +85,9 @@ class Answer:
     def status(self) -> int:
         """The C-STORE status."""
         return self.said.dimse
+
+
+_STORED = Answer(errors.SUCCESS)
 
 
 class Store:
@@ -115,20 +118,15 @@ class Store:
     @property
     def length(self) -> int:
         """Bytes of the data set, so far."""
-        return self._spilled + len(self._data)
-
-    @property
-    def _data(self) -> memoryview:
-        """What the draft holds of the data set."""
-        return self._draft.content[self._front :]
+        return self._spilled + self._draft.length - self._front
 
     def add(self, content: bytes | memoryview) -> None:
         """The next bytes of the data set."""
         left = memoryview(content)
         while left:
-            self._draft.add(left[:LEAST_BYTES])  # which has room where it is not full
+            full = self._draft.add(left[:LEAST_BYTES])  # which has room where it is not full
             left = left[LEAST_BYTES:]
-            if self._draft.full:
+            if full:
                 self.spill()
 
     def spill(self) -> None:
@@ -157,7 +155,7 @@ class Store:
         self._session.bytes += self.length
         metrics.acknowledged.inc()
         metrics.acknowledge_seconds.observe(time.monotonic() - began)
-        return Answer(errors.SUCCESS)
+        return _STORED
 
     def drop(self) -> None:
         """The rest will not come: leave nothing behind."""
@@ -187,12 +185,12 @@ class Store:
         self._check_size()
 
     def _check_size(self) -> None:
-        limit = self._session.max_object_bytes
-        if self.length > limit:
+        length, limit = self.length, self._session.max_object_bytes
+        if length > limit:
             raise Rejected(Reason.TOO_LARGE, f"object is larger than {_size(limit)}")
-        if self.length >= self._room_until:
-            self._door.spool.check_room(self.length and _ROOM_EVERY_BYTES)
-            self._room_until = self.length + _ROOM_EVERY_BYTES
+        if length >= self._room_until:
+            self._door.spool.check_room(length and _ROOM_EVERY_BYTES)
+            self._room_until = length + _ROOM_EVERY_BYTES
 
     def _write(self) -> Part:
         if self._part is None:
@@ -203,7 +201,7 @@ class Store:
     def _land(self) -> Path:
         """In one go into a slot, or as a file of its own where it outgrew the draft or no slot is ready."""
         if self._part is None:
-            self._look(self._data)
+            self._look(self._draft.content[self._front :])
             slot = self._door.slots.take() if self._door.slots is not None else None
             if slot is not None:
                 return slots.land(slot, self._door.name(), self._draft)

@@ -21,8 +21,9 @@ _DESK_BYTES = LEAST_BYTES  # what lies there always finds room in a draft that i
 _LARGE_BYTES = 1 << 15  # of a fragment; smaller ones are received many at a time
 _PDU = struct.Struct(">BxI")
 _PDV = struct.Struct(">IBB")
-_HEADERS_BYTES = _PDU.size + _PDV.size
+_BOTH = struct.Struct(">BxIIBB")  # as they mostly come
 _COMMAND, _LAST = 0x01, 0x02
+_NOTHING = memoryview(b"")
 
 
 class Malformed(Exception):
@@ -57,7 +58,7 @@ class Stream:
         """``max_pdu_bytes`` is what we announce as our Maximum Length (PS3.8 D.1), if it is not lowered."""
         self.max_pdu_bytes = max_pdu_bytes
         self._desk = memoryview(bytearray(_DESK_BYTES))
-        self._on_desk, self._headers = (self._desk,), self._desk[:_HEADERS_BYTES]
+        self._on_desk, self._headers = (self._desk,), self._desk[: _BOTH.size]
         self._at = self._end = 0  # of what lies there
         self._header = bytearray()  # of a PDU or a fragment, as far as it has come
         self._whole: bytearray | None = None
@@ -67,7 +68,7 @@ class Stream:
         self._collected_id = 0
         self._into: Draft | None = None  # where this fragment goes
         self._large = False
-        self._placed = False  # some have come there since `next` was asked
+        self._due = False  # what `fill` put there is to be told of
 
     @property
     def between(self) -> bool:
@@ -98,30 +99,44 @@ class Stream:
         if count:
             placed = min(count, len(place))
             self._end = count - placed
-            self._into.grow(placed)
             self._fragment_left -= placed
-            self._placed = True
+            self._due = self._into.grow(placed) or (not self._fragment_left and self._ended)
         return count
 
     def next(self) -> Fragment | Whole | None:
         """What comes next; None when more has to be received. Raises Malformed."""
         while True:
-            if self._placed:
-                self._placed = False
-                part = self._collected()
-            elif self._fragment_left:
+            if self._due:
+                self._due = False
+                return self._fragment(_NOTHING)
+            begun = self._pdu_left or self._header
+            if self._fragment_left:
                 if self._at == self._end:
                     return None
                 part = self._some()
             elif self._whole is not None:
                 return self._other()
+            elif not begun and self._end - self._at >= _BOTH.size and self._desk[self._at] == P_DATA_TF:
+                kind, whole, length, context_id, control = _BOTH.unpack_from(self._desk, self._at)
+                self._at += _BOTH.size
+                self._begin_pdu(kind, whole)
+                part = self._begin_fragment(length, context_id, control)
             else:
                 header = self._gather(_PDV if self._pdu_left else _PDU)
                 if header is None:
                     return None
-                part = self._begin_fragment(*header) if self._pdu_left else self._begin_pdu(*header)
+                if self._pdu_left:
+                    part = self._begin_fragment(*header)
+                else:
+                    self._begin_pdu(*header)
+                    continue
             if part is not None:
                 return part
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the command or data set has."""
+        return self._fragment_left == 0 and bool(self._control & _LAST)
 
     def _gather(self, header: struct.Struct) -> tuple[int, ...] | None:
         """The numbers of a header; None when more of it has to be received."""
@@ -137,7 +152,7 @@ class Stream:
         self._header.clear()
         return whole
 
-    def _begin_pdu(self, kind: int, length: int) -> Fragment | None:
+    def _begin_pdu(self, kind: int, length: int) -> None:
         if kind not in _KNOWN:
             raise Malformed("PDU of an unknown type")
         if kind == P_DATA_TF:
@@ -150,7 +165,6 @@ class Stream:
                 raise Malformed("PDU longer than any honest one")
             self._whole = bytearray(_PDU.pack(kind, length))
         self._pdu_left = length
-        return None
 
     def _begin_fragment(self, length: int, context_id: int, control: int) -> Fragment | None:
         if length < 2 or length + 4 > self._pdu_left:
@@ -173,16 +187,10 @@ class Stream:
         self._fragment_left -= take
         if self._into is None:
             return self._fragment(content)
-        self._into.add(content)
-        return self._collected()
-
-    def _collected(self) -> Fragment | None:
-        whole = self._fragment_left == 0 and self._control & _LAST
-        return self._fragment(self._desk[:0]) if whole or (self._into is not None and self._into.full) else None
+        return self._fragment(_NOTHING) if self._into.add(content) or self._ended else None
 
     def _fragment(self, content: memoryview) -> Fragment:
-        last = bool(self._control & _LAST) and self._fragment_left == 0
-        return Fragment(self._context_id, bool(self._control & _COMMAND), last, content)
+        return Fragment(self._context_id, bool(self._control & _COMMAND), self._ended, content)
 
     def _other(self) -> Whole | None:
         whole = self._whole if self._whole is not None else bytearray()

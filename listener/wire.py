@@ -6,7 +6,6 @@ import select
 import socket
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
@@ -51,20 +50,22 @@ class Wire(AssociationSocket):
     def acknowledge(self) -> None:
         """Tell the peer's kernel at once what was received: a sender that leaves Nagle on waits for it (INGEST.md)."""
         if self.socket is not None:
-            with suppress(OSError):  # closed meanwhile
+            try:
                 # the kernel falls back to delayed ACK by itself, so it is asked again each time
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            except OSError:  # closed meanwhile
+                return
 
     def send(self, bytestream: bytes) -> None:
         """Everything, or Evt17 (connection closed) in the state machine's queue."""
         left = memoryview(bytestream)
-        sock, timeout = self.socket, self.assoc.network_timeout
+        sock = self.socket
         try:
             while left and sock is not None:
                 try:
                     left = left[sock.send(left) :]
                 except NOT_YET as error:
-                    if not _poll(sock, _direction(error, select.POLLOUT), timeout):
+                    if not _poll(sock, _direction(error, select.POLLOUT), self.assoc.network_timeout):
                         raise TimeoutError from error
         except OSError:
             self.event_queue.put("Evt17")
