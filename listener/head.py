@@ -99,7 +99,7 @@ class _Walker:
                 return found  # padding
             tag, vr, length = self.header(self.implicit)
             if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
-                raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+                raise _none()
             previous = tag
             if length == _UNDEFINED:
                 if tag == _PIXEL_DATA:
@@ -120,18 +120,20 @@ class _Walker:
 
         Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
         """
-        data, at, end, unpack = self.data, self.at, self.end, self.four
-        short, uid_tags, most, last = self.short_vrs, _UID_TAGS, _DELIMITERS, end - 8
+        data, at, last, unpack = self.data, self.at, self.end - 8, self.four
+        short, uid_tags = self.short_vrs, _UID_TAGS
         while at <= last:
             group, element, vr, length = unpack(data, at)
             tag = group << 16 | element
-            behind = at + 8 + length
-            if vr not in short or not previous < tag < most or behind > end:
+            if vr not in short or tag <= previous:
                 break
             if tag in uid_tags:
-                found[tag] = bytes(data[at + 8 : behind][:128])
-            at, previous = behind, tag
-        self.at = at
+                found[tag] = bytes(data[at + 8 : at + 8 + length][:128])
+            at += 8 + length
+            previous = tag
+        if previous >= _DELIMITERS:  # tags only grow, so the last says it for all
+            raise _none()
+        self.skip(at - self.at)
         return previous
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
@@ -154,7 +156,7 @@ class _Walker:
             self.skip(4)
             (length,) = self.u32(data, at + 8)
         elif not (vr.isalpha() and vr.isupper()):
-            raise Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
+            raise _none()
         return group << 16 | element, vr, length
 
     def items(self, *, implicit: bool, depth: int) -> None:
@@ -198,6 +200,10 @@ class _Walker:
         self.at += count
         if self.at > self.end:
             raise _cut_short()
+
+
+def _none() -> Rejected:
+    return Rejected(Reason.NOT_DICOM, "not a DICOM data set in the negotiated transfer syntax")
 
 
 def _cut_short() -> Rejected:

@@ -71,6 +71,15 @@ def test_elements_out_of_order_are_no_data_set_wherever_they_stand() -> None:
         assert caught.value.reason is Reason.NOT_DICOM
 
 
+def test_a_delimiter_between_elements_is_no_data_set_even_where_a_length_looks_like_a_representation() -> None:
+    good = encoded(image())
+    stray = b"\xfe\xff\x00\xe0CS\x00\x00"
+    for bad in (good + stray, good[: good.index(b"\x10\x00\x10\x00PN")] + stray):
+        with pytest.raises(Rejected) as caught:
+            head.parse(bad, EXPLICIT, max_bytes=BOUND)
+        assert caught.value.reason is Reason.NOT_DICOM
+
+
 def nested(*, undefined: bool) -> Dataset:
     inner = Dataset()
     inner.StudyInstanceUID = "9.9.9"  # belongs to the item, not to the object
