@@ -32,7 +32,7 @@ def _well_formed(text: str) -> bool:
 
 def checked(text: str, what: str) -> str:
     """The UID itself, or Rejected naming which one was wrong; the value is not repeated."""
-    if len(text) > MAX_LENGTH or not _well_formed(text):  # as `is_uid`: five of an image are asked for
+    if not is_uid(text):
         raise Rejected(Reason.UID_INVALID, f"{what} is not a valid UID")
     return text
 

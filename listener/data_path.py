@@ -66,8 +66,14 @@ def request_handler(door: Door, over: Callable[[Association], None]) -> type[Req
 
 
 def established(event: Any) -> None:
-    """Handler: from now on the association has a session."""
-    event.assoc.dul.known.set()
+    """Handler: from now on the association has a session, and what was negotiated stands."""
+    layer: UpperLayer = event.assoc.dul
+    layer.accepted = {
+        context.context_id: (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+        for context in event.assoc.accepted_contexts
+    }
+    layer.largest = event.assoc.requestor.maximum_length or 0
+    layer.known.set()
 
 
 def _replace(association: Association, sock: socket.socket, door: Door) -> None:
@@ -92,6 +98,8 @@ class UpperLayer(DULServiceProvider):
         super().__init__(association)
         self.state_machine = upper_layer.States(self)
         self.known = threading.Event()
+        self.accepted: dict[int, tuple[str, str]] = {}  # abstract and transfer syntax, by presentation context
+        self.largest = 0  # PDU that the peer takes; 0 is without a bound
         self.wire: Wire
         self.to_user_queue = Ringing(news)
         self._run_loop_delay = 0.0  # we wait elsewhere
@@ -106,8 +114,6 @@ class UpperLayer(DULServiceProvider):
         self._context_id = 0
         self._store: Store | None = None
         self._draft = Draft()
-        self._accepted: dict[int, tuple[str, str]] = {}  # abstract and transfer syntax, by context
-        self._largest = 0  # PDU that the peer takes; 0 is without a bound
         self._foreign: int | None = None  # bytes of a data set that pynetdicom is given
         self._answered = False
         self._began = self._heard = 0.0  # of a message, at a wait
@@ -289,7 +295,7 @@ class UpperLayer(DULServiceProvider):
         if not self.known.is_set():
             self.known.wait(self.assoc.acse_timeout)  # the peer may be quicker than pynetdicom's own thread
         session = self._door.sessions.get(id(self.assoc))
-        accepted = self._accepted.get(context_id) or self._context(context_id)
+        accepted = self.accepted.get(context_id)
         if accepted is None or session is None:
             raise pdu.Malformed("C-STORE outside of the accepted presentation contexts")
         self._request, self._context_id = request, context_id
@@ -298,15 +304,6 @@ class UpperLayer(DULServiceProvider):
         self._stream.collect(self._draft, context_id)
         if not request.has_data_set:
             self._respond()
-
-    def _context(self, context_id: int) -> tuple[str, str] | None:
-        """Abstract and transfer syntax of an accepted presentation context."""
-        context = self.assoc._accepted_cx.get(context_id)  # noqa: SLF001
-        if context is None:
-            return None
-        self._largest = self.assoc.requestor.maximum_length or 0
-        self._accepted[context_id] = found = str(context.abstract_syntax), str(context.transfer_syntax[0])
-        return found
 
     def _take_data(self, part: pdu.Fragment) -> None:
         if self._store is None:
@@ -326,7 +323,7 @@ class UpperLayer(DULServiceProvider):
         if store is None or request is None:
             return
         answer = store.answer(time.monotonic())
-        self._say(pdu.p_data(self._context_id, command.response(request, answer.status, answer.comment), self._largest))
+        self._say(pdu.p_data(self._context_id, command.response(request, answer.status, answer.comment), self.largest))
         self._answered = True
         self._began, self._came, self._bytes = 0.0, 0, 0
         self._idle_timer.restart()

@@ -100,7 +100,7 @@ class Stream:
             placed = min(count, len(place))
             self._end = count - placed
             self._fragment_left -= placed
-            self._due = self._into.grow(placed) or (not self._fragment_left and self._ended)
+            self._due = self._into.grow(placed) or self._ended
         return count
 
     def next(self) -> Fragment | Whole | None:

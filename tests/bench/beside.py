@@ -4,7 +4,7 @@
     .venv/bin/python tests/bench/beside.py /tmp/before
 
 Machines differ from one minute to the next by more than most changes do, so each repetition is compared with the same
-one of the version before, and the median of these ratios is printed. Each sees first and second places alike.
+one of the version before, and the median of these ratios is printed. The two versions take turns to be first.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from peers import program, until
+from peers import until
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from acknowledge import CASES, Measured, images, measure
-from servers import NODELAY, Server, ours, running
+from servers import NODELAY, fastest, ours, running
 
 from cauda.core import settings
-
-_DCMTK = [program("storescp"), "+B", "-pdu", "131072", "-od", "OUT", "PORT"]
 
 
 def main() -> None:
@@ -46,12 +44,12 @@ def main() -> None:
         folder = Path(name)
         images(folder / "images", case.side, given.images, 1)
         ready = settings.Listener().slots
-        servers: list[Server] = [
+        servers = [
             stack.enter_context(one)
             for one in (
                 running(folder, "before", "yes", ours(), env={"PYTHONPATH": str(given.before)}, slots=ready),
                 running(folder, "cauda", "yes", ours(), slots=ready),
-                running(folder, "storescp fastest", "no", _DCMTK, env=NODELAY),
+                running(folder, "storescp fastest", "no", fastest(), env=NODELAY),
             )
         ]
         for server in servers:
@@ -59,16 +57,17 @@ def main() -> None:
             stack.enter_context(server.stopped())
         found = {server.name: Measured() for server in servers}
         for number in range(given.repeat + 1):
-            for server in servers if number % 2 else reversed(servers):
+            before, now, dcmtk = servers
+            for server in (before, now, dcmtk) if number % 2 else (now, before, dcmtk):
                 into = found[server.name] if number else Measured()  # the first only warms up
                 measure(server, folder / "images", case, given.images, salts, into)
     print(f"{case}; {given.images} images an association, {given.repeat} repetitions\n")
     print("| | images/s | CPU ms/image | images/s, of before | CPU, of before |\n|---|---|---|---|---|")
-    before = found["before"]
+    first = found["before"]
     for name, one in found.items():
         rate, cpu = (
             statistics.median(mine / theirs for mine, theirs in zip(ones, others, strict=True))
-            for ones, others in ((one.rates, before.rates), (one.cpu_ms, before.cpu_ms))
+            for ones, others in ((one.rates, first.rates), (one.cpu_ms, first.cpu_ms))
         )
         print(f"| {name} | {one.rate:.0f} | {one.cpu:.2f} | {rate:.2f} x | {cpu:.2f} x |")
 
