@@ -26,7 +26,6 @@ from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
 
 _SOP_CLASSES = frozenset(accepted.SOP_CLASSES)
-_ROOM_EVERY_BYTES = 1 << 24  # how much of a large object may come before free space is looked at again
 
 
 @dataclass(slots=True)
@@ -107,7 +106,6 @@ class Store:
         self._meta = 0  # as many, in the file
         self._spilled = 0  # bytes of the data set
         self._part: Part | None = None  # once something was spilled
-        self._room_until = 0
         self._error: Exception | None = None
         draft.begin()
         try:
@@ -188,11 +186,9 @@ class Store:
         length, limit = self.length, self._session.max_object_bytes
         if length > limit:
             raise Rejected(Reason.TOO_LARGE, f"object is larger than {_size(limit)}")
-        if length >= self._room_until:
-            self._door.spool.check_room(length and _ROOM_EVERY_BYTES)
-            self._room_until = length + _ROOM_EVERY_BYTES
 
     def _write(self) -> Part:
+        self._door.spool.check_room(self._draft.length)  # a slot was given its own when it was made
         if self._part is None:
             self._part = Part(self._door.arrivals, self._door.name(), sync=self._door.settings.listener.sync)
         self._part.write(self._draft.content)
