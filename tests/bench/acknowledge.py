@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,7 @@ import table
 from servers import CALLED, Server, everybody
 
 _GRADERS_NICENESS = 10  # cauda.worker.child gives itself as much
+_SPARE_BYTES = 4 << 30  # our files that are ready, and what must be free before they are made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,17 @@ def measure_disk(folder: Path, case: Case, count: int, content: bytes, form: str
     into.add(count * case.associations, seconds, cpu, answers)
 
 
+def check_room(folder: Path, servers: Sequence[Server], repeat: int) -> None:
+    """What is sent stays with who received it, and a node that has no room to spare keeps no files ready."""
+    once = sum(
+        case.associations * sum(file.stat().st_size for file in (folder / str(case.side)).iterdir()) for case in CASES
+    )
+    needed = once * (len(servers) * repeat + sum(bool(server.syncs) for server in servers)) + _SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SystemExit(f"{folder} has {free >> 30} GiB free, what is sent takes {needed >> 30}: --repeat, --place")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -200,6 +213,7 @@ def main() -> None:
         for server in servers:
             until(server.idle, 60, f"{server.name} to be ready", every=0.2)
             stack.enter_context(server.stopped())
+        check_room(folder, servers, given.repeat)
         for case, server in itertools.product(CASES, servers):
             if server.syncs:
                 check(server, folder / str(case.side), case, given.images, salts)
