@@ -180,7 +180,6 @@ class Store:
         )
         self._draft.begin(meta)
         self._front = self._meta = len(meta)
-        self._check_size()
 
     def _check_size(self) -> None:
         length, limit = self.length, self._session.max_object_bytes
