@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,18 @@ def honest(house: House, sop_uid: str) -> None:
         assert answer is not None
         assert answer.status == 0x0000
         assert peer.release()
+
+
+def all_gone(house: House, threads: int) -> None:
+    """Whoever called before has been let in and is gone, and no more threads are left.
+
+    The kernel hands out connections in their order: one that is answered now has had all others before it.
+    """
+    with connected(house.ports.dimse) as peer:
+        assert peer.associate(CONTEXTS)
+        assert peer.echo(3)
+        assert peer.release()
+    until(lambda: threading.active_count() <= threads, what="no thread left")
 
 
 def resident_bytes() -> int:
