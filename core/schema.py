@@ -161,7 +161,7 @@ study = Table(
     Column("hold", String(32)),  # Reason
     Column("hold_text", String(256)),
     Column("hold_at", Double),
-    Index("ix_study_state", "state"),
+    Index("ix_study_state", "state", "corrected_at"),
     Index("ix_study_corrected_at", "corrected_at"),
     Index("ix_study_first_at", "first_at"),
 )
@@ -233,6 +233,7 @@ revision = Table(
     Column("retraction", String(32)),  # why earlier results are taken back, of a revision of kind retract
     UniqueConstraint("study_uid", "number"),
     Index("ix_revision_state", "state", "not_before"),
+    Index("ix_revision_study", "study_uid", "state"),
 )
 
 revision_input = Table(
