@@ -162,7 +162,6 @@ study = Table(
     Column("hold_text", String(256)),
     Column("hold_at", Double),
     Index("ix_study_state", "state", "corrected_at"),
-    Index("ix_study_corrected_at", "corrected_at"),
     Index("ix_study_first_at", "first_at"),
 )
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from ledgers import FINGERPRINT, House, counted
-from sqlalchemy import Connection, event, insert, select
+from sqlalchemy import Connection, insert, select
 
 from cauda.core import intake, processes, schema
 from cauda.core.headers import Role
@@ -70,34 +67,6 @@ def test_the_statements_of_a_tick_do_not_grow_with_the_studies_under_way(house: 
     assert few == many
     assert many[0]["writes"] == 0
     assert 0 < many[0]["statements"] <= 8
-
-
-def steps_of_a_tick(house: House) -> int:
-    """How many instructions SQLite's machine takes for it."""
-    steps = itertools.count()
-    watch = lambda connection, *_: connection.set_progress_handler(lambda: next(steps) < 0, 1)  # noqa: E731
-    event.listen(house.ledger.engine, "checkout", watch)
-    assert tick(house) == []
-    event.remove(house.ledger.engine, "checkout", watch)
-    return next(steps)
-
-
-def test_what_a_tick_reads_does_not_grow_with_the_studies_that_are_done_with(
-    migrated_sqlite: Path, tmp_path: Path
-) -> None:
-    """Counted by SQLite, which plans by the indexes there are; PostgreSQL plans by what it finds."""
-    shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
-    house = House(url=f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    receive(house, *(f"1.{number}" for number in range(5)))
-    seen = []
-    for start, end in ((0, 10), (10, 150)):
-        for number in range(start, end):
-            house.reported(f"2.{number}")
-        seen.append(steps_of_a_tick(house))
-    house.ledger.engine.dispose()
-    few, many = seen
-    assert few > 0
-    assert many < 1.1 * few
 
 
 def test_studies_that_are_due_together_are_frozen_in_few_transactions_each_with_its_events(house: House) -> None:
