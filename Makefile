@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak viewers pages dist wheel-test peers clean
+.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak mutants viewers pages dist wheel-test peers clean
 
 PACKAGES := core pipeline models worker listener deploy
 
@@ -104,6 +104,9 @@ tests/viewers/node_modules/.installed: tests/viewers/package.json
 
 soak: install peers  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m soak $(PYTEST)
+
+mutants: install peers  ## remove each safety guard once and see its test fail (an hour; goes on where it stopped)
+	nice $(BIN)/python tests/mutants/run.py
 
 clean:
 	rm -rf build dist out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
