@@ -13,7 +13,7 @@ PYTEST ?=
 
 .PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak mutants viewers pages dist wheel-test peers clean
 
-PACKAGES := core pipeline models worker listener deploy
+PACKAGES := core archive pipeline models worker listener deploy
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12

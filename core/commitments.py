@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydicom import Dataset
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, update
 
 from cauda.core import schema
@@ -132,29 +131,6 @@ def not_asked(ledger: Ledger, claim: Claim, transaction_uid: str, *, delay_s: fl
                 .values(transaction_uid=transaction_uid if read_back else None, confirm_at=ledger.now() + delay_s)
             ).rowcount
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What an N-EVENT-REPORT says (PS3.4 J.3.3)."""
-
-    transaction_uid: str
-    committed: frozenset[str]
-    failed: Mapping[str, int]  # SOP Instance UID -> failure reason
-
-
-def read(information: Dataset) -> Report:
-    """An event's information as a report; what it lacks is empty."""
-    failed = {
-        str(item.get("ReferencedSOPInstanceUID") or ""): int(item.get("FailureReason") or 0x0110)
-        for item in information.get("FailedSOPSequence") or ()
-    }
-    held = {str(item.get("ReferencedSOPInstanceUID") or "") for item in information.get("ReferencedSOPSequence") or ()}
-    return Report(
-        transaction_uid=str(information.get("TransactionUID") or ""),
-        committed=frozenset(held - {"", *failed}),
-        failed=failed,
-    )
 
 
 def answered(

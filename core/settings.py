@@ -157,11 +157,17 @@ class Source(_Section):
         if self.url is None:
             return self
         parts = urlsplit(self.url)
-        if parts.scheme == "dimse":
-            Destination.model_validate(self.url)
-        elif parts.scheme not in {"dicomweb+http", "dicomweb+https"} or not parts.hostname:
+        if parts.scheme not in {"dimse", "dicomweb+http", "dicomweb+https"} or not parts.hostname:
             raise ValueError(f"{self.url!r}: allowed are dimse://AET@HOST:PORT and dicomweb+http(s)://HOST:PORT/PATH")
+        self.archive()
         return self
+
+    def archive(self) -> Destination:
+        """The source as an archive client takes it; ValueError without a url."""
+        url = (self.url or "").replace("dicomweb+http", "stow+http", 1)
+        return Destination.model_validate(
+            {"url": url, "calling_aet": self.calling_aet, "authorization": self.authorization}
+        )
 
 
 class Asker(_Section):

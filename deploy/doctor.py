@@ -19,8 +19,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from sqlalchemy.engine import make_url
 
+from cauda.archive.reactor import keep_answers
 from cauda.core import doorbell, ledger, uids
-from cauda.core.asking import asking
 from cauda.core.errors import CaudaError, Unavailable
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
@@ -237,7 +237,7 @@ def destination(settings: Settings, one: Destination) -> str:
     client = AE(ae_title=one.calling_aet or settings.node.aet)
     client.add_requested_context(Verification)
     client.acse_timeout = client.dimse_timeout = client.network_timeout = client.connection_timeout = 5
-    association = asking(client.associate(one.host or "", one.port or 0, ae_title=one.aet or ""))
+    association = keep_answers(client.associate(one.host or "", one.port or 0, ae_title=one.aet or ""))
     if association.is_rejected:
         raise Trouble(
             f"turns us away as {client.ae_title}; let {client.ae_title} in there, or set calling_aet to what it knows"

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association as Connection
 
-from cauda.core.asking import asking
+from cauda.archive.reactor import keep_answers
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.deploy.tally import NO_ANSWER, NO_ASSOCIATION, NO_CONTEXT, NOT_ENCODED, Answer
@@ -50,7 +50,7 @@ class Node:
             ae.add_requested_context(sop_class, syntax)
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, _no_delay)]
         handlers.append((evt.EVT_DATA_SENT, lambda event: on_sent(len(event.data))))
-        made = asking(ae.associate(self.host, self.port, ae_title=self.aet, evt_handlers=handlers))
+        made = keep_answers(ae.associate(self.host, self.port, ae_title=self.aet, evt_handlers=handlers))
         if made.is_established:
             return Association(made)
         answer = made.acceptor.primitive

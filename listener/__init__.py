@@ -1,1 +1,1 @@
-"""The doors: DIMSE, DICOMweb and pages; landing, filing, completeness. Stands on core alone."""
+"""The doors: DIMSE, DICOMweb and pages; landing, filing, completeness. Imports core and archive alone."""

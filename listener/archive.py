@@ -8,22 +8,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from pynetdicom.association import Association
 
+from cauda.archive.find import ListedSeries, series_of
+from cauda.archive.protocol import open_archive
 from cauda.core import headers, listings, log, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.ledger import Ledger
-from cauda.core.settings import Destination, Settings
-from cauda.listener import cfind, qido
-from cauda.listener.cfind import Listed
+from cauda.core.settings import Settings
 
 _LOOK_EVERY_S = 0.5
 _AT_ONCE = 20  # questions on one association
 
-Question = Callable[[str], list[Listed]]
+Question = Callable[[str], list[ListedSeries]]
 
 
 class Asker:
@@ -93,7 +92,7 @@ class Asker:
             self._log.info("archive_answers")
         self._away = reason is not None
 
-    def _counts(self, study_uid: str, found: list[Listed]) -> dict[str, int | None]:
+    def _counts(self, study_uid: str, found: list[ListedSeries]) -> dict[str, int | None]:
         """The MR series among them; of a series without a modality, those that came here as MR."""
         with self._ledger.read() as conn:
             known, made = listings.series_here(conn, study_uid)
@@ -108,20 +107,11 @@ class Asker:
     @contextmanager
     def _open(self) -> Iterator[Question]:
         source = self._settings.source
-        url = str(source.url)
-        if urlsplit(url).scheme != "dimse":
-            secret = source.authorization.get_secret_value() if source.authorization else None
-            base = url.removeprefix("dicomweb+")
-            yield lambda uid: qido.series(base, uid, authorization=secret, timeout_s=source.timeout_s)
-            return
-        to = Destination.model_validate(url)
-        calling = source.calling_aet or self._settings.node.aet
-        with cfind.open_archive(
-            str(to.host), int(to.port or 0), called=str(to.aet), calling=calling, timeout_s=source.timeout_s,
-            tell=self._remember,
-        ) as archive:  # fmt: skip
+        with open_archive(
+            source.archive(), self._settings.node.aet, (), timeout_s=source.timeout_s, on_open=self._remember
+        ) as archive:
             try:
-                yield archive.series
+                yield lambda uid: series_of(archive, uid)
             finally:
                 self._association = None
 

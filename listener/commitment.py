@@ -7,29 +7,24 @@ the one that asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 from pydicom import Dataset
 from pynetdicom import evt
 
+from cauda.archive.commitment import MALFORMED, read_instances, read_report
 from cauda.core import commitments, log, stack, uids
-from cauda.core.commitment_requests import Instance
+from cauda.core.commitments import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from cauda.core.errors import CaudaError, Rejected
 from cauda.core.ledger import Ledger
 from cauda.core.settings import Settings
-from cauda.listener.committer import PUSH_MODEL, PUSH_MODEL_INSTANCE, Committer
-
-MOST_INSTANCES = 20_000
+from cauda.listener.committer import Committer
 
 _ASK = 1  # Action Type ID (PS3.4 J.3.2)
 _COMPLETE, _WITH_FAILURES = 1, 2  # Event Type IDs (J.3.3)
 _SUCCESS, _FAILURE, _NO_SUCH_INSTANCE, _NO_SUCH_EVENT = 0x0000, 0x0110, 0x0112, 0x0113
 _INVALID, _NO_SUCH_ACTION, _UNRECOGNISED, _NO_ROOM = 0x0115, 0x0123, 0x0211, 0x0213
-
-# What pydicom was seen to raise when a value is looked at that is not what its VR allows.
-_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
 
 def titles(settings: Settings) -> frozenset[str]:
@@ -80,8 +75,8 @@ def _asked(event: Any, committer: Committer | None) -> tuple[int, None]:
 
 def _enter(event: Any, committer: Committer) -> int:
     information = event.action_information
-    transaction = _transaction(information)
-    instances = _instances(information.ReferencedSOPSequence)
+    transaction = uids.checked(str(information.TransactionUID), "Transaction UID")
+    instances = read_instances(information.ReferencedSOPSequence)
     committer.asked(event.assoc, transaction, instances)
     return _SUCCESS
 
@@ -93,15 +88,10 @@ def _reported(event: Any, ledger: Ledger) -> tuple[int, None]:
 
 
 def _answered(information: Dataset, ledger: Ledger) -> int:
-    transaction = _transaction(information)
-    committed = {sop_uid for _, sop_uid in _instances(information.get("ReferencedSOPSequence") or ())}
-    failed = {
-        str(one.ReferencedSOPInstanceUID): int(one.get("FailureReason") or _FAILURE)
-        for one in information.get("FailedSOPSequence") or ()
-    }
-    if commitments.answered(ledger, transaction, committed, failed):
+    report = read_report(information)
+    if commitments.answered(ledger, report.transaction_uid, report.committed, report.failed):
         return _SUCCESS
-    log.get("commitment").warning("report_of_no_transaction", transaction_uid=transaction)
+    log.get("commitment").warning("report_of_no_transaction", transaction_uid=report.transaction_uid)
     return _INVALID
 
 
@@ -115,26 +105,9 @@ def _at_the_border(serve: Any) -> int:
     except CaudaError as error:
         log.get("commitment").warning("commitment_waits", reason=error.reason, message=error.message)
         return _NO_ROOM
-    except _MALFORMED as error:
+    except MALFORMED as error:
         log.get("commitment").warning("commitment_malformed", why=type(error).__name__)
         return _INVALID
     except Exception as error:  # noqa: BLE001  the DIMSE border
         log.get("commitment").error("commitment_failed", stack=stack.of(error))
         return _FAILURE
-
-
-def _transaction(information: Dataset) -> str:
-    return uids.checked(str(information.TransactionUID), "Transaction UID")
-
-
-def _instances(sequence: Sequence[Dataset]) -> list[Instance]:
-    if len(sequence) > MOST_INSTANCES:
-        raise ValueError("more instances than any study has")
-    found = [
-        (
-            uids.checked(str(one.ReferencedSOPClassUID), "Referenced SOP Class UID"),
-            uids.checked(str(one.ReferencedSOPInstanceUID), "Referenced SOP Instance UID"),
-        )
-        for one in sequence
-    ]
-    return list(dict.fromkeys(found))

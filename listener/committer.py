@@ -11,28 +11,24 @@ import threading
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
-from pynetdicom import AE, build_role
+from pynetdicom import build_role
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.dsutils import encode
 
+from cauda.archive.association import associated, contexts
+from cauda.archive.holdings import held_instances
 from cauda.core import commitment_requests, log, stack
-from cauda.core.asking import asking
 from cauda.core.commitment_requests import Instance, Request
+from cauda.core.commitments import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.ledger import Ledger
 from cauda.core.settings import Destination, Settings
-from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from cauda.listener import holdings
-
-PUSH_MODEL = "1.2.840.10008.1.20.1"
-PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 
 # Failure Reason (0008,1197), PS3.3 C.14.1.1
 PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_INSTANCE_CONFLICT = 0x0110, 0x0112, 0x0119
@@ -124,7 +120,7 @@ class Committer:
         wait_s = self._settings.commitment.wait_s
         places = commitment_requests.places(self._ledger, (sop_uid for _, sop_uid in request.instances))
         try:
-            held = holdings.ask(self._settings, [sop_uid for _, sop_uid in request.instances], places)
+            held = held_instances(self._settings, [sop_uid for _, sop_uid in request.instances], places)
             problem = ""
         except (Unavailable, Rejected) as error:
             held, problem = {}, error.message
@@ -192,27 +188,20 @@ class Committer:
             del self._answers[id(association)]
 
     def _archive_aet(self) -> str | None:
-        url = self._settings.source.url
-        return Destination.model_validate(url).aet if url and urlsplit(url).scheme == "dimse" else None
+        source = self._settings.source
+        return source.archive().aet if source.url else None
 
     def _call(self, host: str, port: int, aet: str, report: Dataset) -> str:
         """Report on an association of our own, as its SCP; returns what went wrong."""
-        ae = AE(self._settings.node.aet)
-        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 10
-        ae.add_requested_context(PUSH_MODEL)
+        to = Destination(name=aet, kind="dimse", aet=aet, host=host, port=port)
         role = build_role(PUSH_MODEL, scp_role=True)
-        association = asking(ae.associate(host, port, ae_title=aet, ext_neg=[role]))
-        if association.is_rejected:
-            return f"{aet} turns us away"
-        if not association.is_established:
-            return f"{aet} does not answer, or takes no reports"
         try:
-            return "" if _sent(association, report) else f"{aet} did not take the report"
-        finally:
-            if association.is_established:
-                association.release()
+            with associated(
+                to, self._settings.node.aet, contexts((PUSH_MODEL,)), timeout_s=_ANSWER_S, roles=[role]
+            ) as association:
+                return "" if _sent(association, report) else f"{aet} did not take the report"
+        except (Unavailable, Rejected) as error:
+            return f"{aet}: {error.message}"
 
 
 def _failure(sop_class: str, held: str | None, *, silent: bool) -> int:

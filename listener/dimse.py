@@ -24,12 +24,12 @@ from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import ThreadedAssociationServer
 
 from cauda.core import log, metrics, stack, uids
+from cauda.core.commitments import PUSH_MODEL
 from cauda.core.domain import Reason
 from cauda.core.draft import Draft
 from cauda.core.errors import Misconfigured
 from cauda.core.peers import Verdict
 from cauda.listener import accepted, commitment, data_path, stock, tls, upper_layer
-from cauda.listener.committer import PUSH_MODEL
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("core", "pipeline", "models", "worker", "listener", "deploy")
+FOLDERS = ("core", "archive", "pipeline", "models", "worker", "listener", "deploy")
 
 
 def compare(wheel: Path) -> None:

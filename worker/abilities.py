@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pydicom import Dataset
-
+from cauda.archive.dimse import open_dimse
+from cauda.archive.find import question_of
+from cauda.archive.web import open_web
 from cauda.core import deliveries
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.settings import Destination
 from cauda.worker import numbers
-from cauda.worker.dimse import open_association
 from cauda.worker.post import Post
-from cauda.worker.stow import open_web
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def _dimse(
     to: Destination, calling_aet: str, sop_classes: Sequence[str], study_uid: str, timeout_s: float
 ) -> Abilities | None:
     try:
-        with open_association(to, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
+        with open_dimse(to, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
             return Abilities(
                 can_find=peer.can_find, sop_classes=peer.takes, series_numbers=numbers.listed(peer, study_uid)
             )
@@ -64,8 +63,7 @@ def _dimse(
 
 def _web(to: Destination, study_uid: str, timeout_s: float) -> Abilities | None:
     """STOW-RS negotiates nothing; whether questions are answered shows when one is asked."""
-    question = Dataset()
-    question.QueryRetrieveLevel, question.StudyInstanceUID = "STUDY", "2.25.1"
+    question = question_of("STUDY", StudyInstanceUID="2.25.1")
     try:
         with open_web(to, timeout_s=timeout_s) as archive:
             can_find = archive.find(question) is not None

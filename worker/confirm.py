@@ -14,14 +14,15 @@ from functools import partial
 import structlog
 from pydicom import dcmread
 
+from cauda.archive.commitment import Report, request_commitment
+from cauda.archive.find import holds
+from cauda.archive.protocol import open_archive
 from cauda.core import commitments, log, retractions, stack, uids
-from cauda.core.commitments import Claim, Report
+from cauda.core.commitments import Claim
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.schema import ResultKind
 from cauda.core.settings import Destination
 from cauda.worker import folder
-from cauda.worker.archive import holds, open_archive
-from cauda.worker.commitment import ask
 from cauda.worker.heartbeat import written_down
 from cauda.worker.post import Post
 
@@ -67,8 +68,8 @@ def _commit(post: Post, claim: Claim, to: Destination) -> Callable[[], bool]:
 
     not_asked = partial(commitments.not_asked, post.ledger, claim, transaction_uid)
     try:
-        ask(to, to.calling_aet or post.settings.node.aet, claim, transaction_uid, answered,
-            timeout_s=delivery.network_timeout_s, wait_s=delivery.report_wait_s)  # fmt: skip
+        request_commitment(to, to.calling_aet or post.settings.node.aet, claim, transaction_uid, answered,
+                           timeout_s=delivery.network_timeout_s, wait_s=delivery.report_wait_s)  # fmt: skip
     except Rejected as error:
         log.get("confirm").warning("no_commitment_there", reason=error.reason)
         return partial(not_asked, delay_s=0, read_back=True)

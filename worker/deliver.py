@@ -14,6 +14,7 @@ import structlog
 from pydicom import dcmread
 from sqlalchemy import Connection, select
 
+from cauda.archive.protocol import open_archive
 from cauda.core import (
     deliveries,
     doorbell,
@@ -34,7 +35,6 @@ from cauda.core.settings import Destination
 from cauda.pipeline.report_json import from_json
 from cauda.worker import folder, identity, outbox
 from cauda.worker.addressees import addressees, is_phantom
-from cauda.worker.archive import open_archive
 from cauda.worker.confirm import confirm_next
 from cauda.worker.exchange import as_taken, proposed
 from cauda.worker.heartbeat import kept, written_down

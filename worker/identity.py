@@ -9,7 +9,8 @@ from enum import StrEnum
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, encode_string
 
-from cauda.worker.archive import Archive
+from cauda.archive.find import question_of
+from cauda.archive.protocol import Archive
 
 # What decides, and in whose absence from the result nothing is claimed. An absent PatientID is a claim: an archive
 # files the object under a patient of its own.
@@ -51,7 +52,7 @@ def check(peer: Archive, result: Dataset, source_sop_uid: str | None, ours: Coll
     if not peer.can_find:
         return Check(verdict=Verdict.UNKNOWN)
     uid = str(result.StudyInstanceUID)
-    answer = peer.find(_question("STUDY", StudyInstanceUID=uid))
+    answer = peer.find(_study(uid))
     if answer is None:
         return Check(verdict=Verdict.UNKNOWN)
     found = [match for match in answer if _value(match, "StudyInstanceUID") in {"", uid}]  # not whatever comes along
@@ -70,31 +71,25 @@ def check(peer: Archive, result: Dataset, source_sop_uid: str | None, ours: Coll
 
 def _holds_only(peer: Archive, study_uid: str, series_uids: Collection[str]) -> bool:
     """Whether the archive lists series of the study, and only these; an archive that lists none says nothing."""
-    listed = peer.find(_question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")) if series_uids else None
+    listed = peer.find(question_of("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")) if series_uids else None
     known = {str(match.get("SeriesInstanceUID") or "") for match in listed or ()} - {""}
     return bool(known) and known <= set(series_uids)
 
 
 def _study_of(peer: Archive, sop_uid: str) -> list[Dataset]:
     """The studies that hold an image, whatever their UID; empty also where the archive does not search so deep."""
-    image = _question("IMAGE", StudyInstanceUID="", SeriesInstanceUID="", SOPInstanceUID=sop_uid)
+    image = question_of("IMAGE", StudyInstanceUID="", SeriesInstanceUID="", SOPInstanceUID=sop_uid)
     studies = {str(match.get("StudyInstanceUID") or "") for match in peer.find(image) or ()} - {""}
     return [
         match
         for uid in sorted(studies)
-        for match in peer.find(_question("STUDY", StudyInstanceUID=uid)) or ()
+        for match in peer.find(_study(uid)) or ()
     ]  # fmt: skip
 
 
-def _question(level: str, **keys: str) -> Dataset:
-    question = Dataset()
-    question.QueryRetrieveLevel = level
-    if level == "STUDY":
-        for keyword in _COPIED:
-            setattr(question, keyword, "")
-    for keyword, value in keys.items():
-        setattr(question, keyword, value)
-    return question
+def _study(uid: str) -> Dataset:
+    """The question about a study, and what is compared or copied of the answer."""
+    return question_of("STUDY", **dict.fromkeys(_COPIED, ""), StudyInstanceUID=uid)
 
 
 def differences(result: Dataset, match: Dataset) -> tuple[str, ...]:

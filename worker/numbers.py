@@ -8,17 +8,16 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from cauda.archive.find import question_of
+from cauda.archive.protocol import Archive
 from cauda.core.errors import Unavailable
 from cauda.pipeline.frames import number
-from cauda.worker.archive import Archive
 from cauda.worker.post import Post
 
 
 def listed(archive: Archive, study_uid: str) -> Collection[int]:
     """Those that an archive lists, which may hold series that never came here; none where it does not say."""
-    question = Dataset()
-    question.QueryRetrieveLevel, question.StudyInstanceUID = "SERIES", study_uid
-    question.SeriesInstanceUID = question.SeriesNumber = ""
+    question = question_of("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesNumber="")
     try:
         return _numbers(archive.find(question) or ()) if archive.can_find else ()
     except Unavailable:

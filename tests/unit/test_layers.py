@@ -52,7 +52,7 @@ def test_the_pipeline_loads_no_torch_and_no_queue() -> None:
     assert not loaded(*modules_of("pipeline")) & {"torch", "timm", "sklearn", "joblib", "celery", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("folder", ["core", "pipeline", "models", "worker", "listener", "deploy"])
+@pytest.mark.parametrize("folder", ["core", "archive", "pipeline", "models", "worker", "listener", "deploy"])
 def test_the_layer_contracts_cover_every_folder(folder: str) -> None:
     """A folder that import-linter does not know is not checked."""
     assert f"cauda.{folder}" in PYPROJECT["tool"]["importlinter"]["root_packages"]
@@ -69,6 +69,6 @@ def test_the_layers_hold() -> None:
 
 def test_both_names_of_a_module_are_never_used() -> None:
     """`core.domain` and `cauda.core.domain` would be two modules with two sets of classes."""
-    short = {"core", "pipeline", "models", "worker", "listener", "deploy"}
+    short = {"core", "archive", "pipeline", "models", "worker", "listener", "deploy"}
     assert short <= set(PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
     assert not loaded(*modules_of("core"), "cauda.deploy.cli") & short

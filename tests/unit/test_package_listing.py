@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
-FOLDERS = ("core", "pipeline", "models", "worker", "listener", "deploy")
+FOLDERS = ("core", "archive", "pipeline", "models", "worker", "listener", "deploy")
 
 
 def tracked() -> list[Path]:

@@ -11,7 +11,7 @@ from peers import HOST, until
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from cauda.core.asking import asking
+from cauda.archive.reactor import keep_answers
 
 pytestmark = pytest.mark.peers
 
@@ -43,7 +43,7 @@ def test_an_answer_is_not_taken_by_a_reactor_that_was_just_going_on(monkeypatch:
         ae = AE()
         ae.dimse_timeout = 5
         ae.add_requested_context(Verification)
-        association = asking(ae.associate(HOST, peer.port, ae_title=peer.aet))
+        association = keep_answers(ae.associate(HOST, peer.port, ae_title=peer.aet))
         assert association.is_established
         messages = association.dimse.msg_queue
         get = messages.get

@@ -1,20 +1,21 @@
-"""What a deliverer asks of an archive, whichever protocol it speaks."""
+"""An archive to ask and to send to, whichever protocol it speaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from pydicom import Dataset
+from pynetdicom.association import Association
 
+from cauda.archive.dimse import open_dimse
+from cauda.archive.web import open_web
 from cauda.core.settings import Destination
-from cauda.worker.dimse import open_association
-from cauda.worker.stow import open_web
 
 
 class Archive(Protocol):
-    """An archive that can be spoken to."""
+    """An archive that can be asked."""
 
     @property
     def can_find(self) -> bool:
@@ -36,21 +37,17 @@ class Archive(Protocol):
 
 @contextmanager
 def open_archive(
-    to: Destination, node_aet: str, sop_classes: Sequence[str], *, timeout_s: float
+    to: Destination, node_aet: str, sop_classes: Sequence[str], *, timeout_s: float,
+    on_open: Callable[[Association], object] = lambda _: None,
 ) -> Iterator[Archive]:  # fmt: skip
-    """The archive behind a destination that is no folder, for questions and for objects of these classes."""
+    """The archive behind a destination that is no folder, for questions and for objects of these classes.
+
+    ``on_open`` gets a DIMSE association once there is a connection, to abort it.
+    """
     if to.kind == "stow":
         with open_web(to, timeout_s=timeout_s) as web:
             yield web
     else:
-        with open_association(to, to.calling_aet or node_aet, sop_classes, timeout_s=timeout_s) as peer:
+        calling_aet = to.calling_aet or node_aet
+        with open_dimse(to, calling_aet, sop_classes, timeout_s=timeout_s, on_open=on_open) as peer:
             yield peer
-
-
-def holds(archive: Archive, study_uid: str, series_uid: str, sop_uid: str) -> bool | None:
-    """Whether the archive lists an object; None where it cannot say."""
-    question = Dataset()
-    question.QueryRetrieveLevel = "IMAGE"
-    question.StudyInstanceUID, question.SeriesInstanceUID, question.SOPInstanceUID = study_uid, series_uid, sop_uid
-    found = archive.find(question) if archive.can_find else None
-    return None if found is None else any(str(match.get("SOPInstanceUID") or "") == sop_uid for match in found)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cauda.archive.store_status import Meaning, meaning
 from cauda.worker.abilities import Abilities
-from cauda.worker.dimse import Meaning, meaning
 from cauda.worker.revision import sr_class
 
 ROOT = "1.2.840.10008.5.1.4.1.1.88"
