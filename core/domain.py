@@ -124,7 +124,8 @@ class Reason(StrEnum):
     IDENTITY_MIXED = "identity_mixed"
     IDENTITY_MISMATCH = "identity_mismatch"
     PIXELS_CHANGED = "pixels_changed"
-    MOVED = "moved"
+    KNOWN_ELSEWHERE = "known_elsewhere"  # the later of two studies that share SOP Instance UIDs
+    MOVED = "moved"  # its images belong to another study now
     IMAGES_PURGED = "images_purged"
     # The door says no.
     CALLED_AE_UNKNOWN = "called_ae_unknown"

@@ -6,7 +6,6 @@ the pipeline decides by picture.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
+from cauda.core.identity import ATTRIBUTES, DEMOGRAPHICS, IDENTITY, digest, stated
 
 MANUFACTURER = "Cauda"
 
@@ -51,18 +51,11 @@ _NOT_T2 = re.compile(
 )
 _T1 = re.compile(r"\bt1(w|[ _-]?(tse|fse|se|spin|flair))?\b")
 
-# Identity (CLINICAL.md 4), and every attribute that a result copies from its images.
-_IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
-_DEMOGRAPHICS = (
-    *_IDENTITY, "PatientName", "PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyID",
-    "StudyDescription", "ReferringPhysicianName", "SpecificCharacterSet",
-)  # fmt: skip
-
 # Everything that is asked of a header here; the rest of it is passed over.
 _ASKED = [
     tag_for_keyword(keyword) or 0
     for keyword in (
-        *_DEMOGRAPHICS, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "ImageType",
+        *ATTRIBUTES, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "ImageType",
         "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence", "EchoPulseSequence", "EchoTime",
         "RepetitionTime", "ImageOrientationPatient", "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence",
@@ -100,6 +93,7 @@ class Header:
     identity: str
     demographics: str
     study_date: str | None = None  # YYYYMMDD
+    stated: str | None = None  # `core.identity`
 
 
 def read(source: Path | BinaryIO) -> tuple[Header, FileMetaDataset]:
@@ -141,16 +135,18 @@ def _of_raw(
 
 def of(dataset: Dataset) -> Header:
     """The header facts of a data set; Rejected naming the first UID that is missing or wrong."""
+    study_uid = _uid(dataset, "StudyInstanceUID")
     return Header(
-        study_uid=_uid(dataset, "StudyInstanceUID"),
+        study_uid=study_uid,
         series_uid=_uid(dataset, "SeriesInstanceUID"),
         sop_uid=_uid(dataset, "SOPInstanceUID"),
         sop_class_uid=_uid(dataset, "SOPClassUID"),
         role=role(dataset),
         ours=is_ours(dataset),
-        identity=digest(dataset, _IDENTITY),
-        demographics=digest(dataset, _DEMOGRAPHICS),
+        identity=digest(dataset, IDENTITY),
+        demographics=digest(dataset, DEMOGRAPHICS),
         study_date=_date(dataset, "StudyDate"),
+        stated=stated(dataset, study_uid),
     )
 
 
@@ -165,12 +161,6 @@ def _date(dataset: Dataset, keyword: str) -> str | None:
 
 def _uid(dataset: Dataset, keyword: str) -> str:
     return uids.checked(str(dataset.get(keyword) or ""), keyword)
-
-
-def digest(dataset: Dataset, keywords: tuple[str, ...]) -> str:
-    """A digest of attributes, blanks around values ignored; equal for absent and empty."""
-    parts = [" ".join(str(dataset.get(keyword) or "").split()) for keyword in keywords]
-    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_ours(dataset: Dataset) -> bool:

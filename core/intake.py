@@ -12,13 +12,14 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Row, and_, bindparam, exists, insert, or_, select, update
 
-from cauda.core import schema
+from cauda.core import identity, schema
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
 from cauda.core.ledger import Ledger, record
 from cauda.core.schema import StudyState
 
 INPUT_ROLES = tuple(role for role in Role if role.is_input)
+DOUBLES = frozenset({Reason.KNOWN_ELSEWHERE, Reason.MOVED})  # held since another study has the same images
 
 # What is asked for every image is put together once: building a statement costs more than executing it.
 _STUDY_UID: BindParameter[str] = bindparam("study_uid")
@@ -38,15 +39,26 @@ _SEEN = select(schema.instance.c.sop_uid).where(
 _INSERT = insert(schema.instance)
 _STUDY = select(schema.study).where(schema.study.c.uid == _STUDY_UID).with_for_update()
 _ELSEWHERE = (
-    select(schema.instance.c.study_uid)
+    select(schema.study.c.uid, schema.study.c.hold, schema.instance.c.stated)
+    .select_from(schema.instance.join(schema.study))
     .where(schema.instance.c.sop_uid == _SOP_UID, schema.instance.c.study_uid != _STUDY_UID, schema.instance.c.current)
-    .distinct()
+    .order_by(schema.study.c.uid)
 )
+_ACCEPTED = select(schema.event.c.id).where(
+    schema.event.c.study_uid.in_(bindparam("study_uids", expanding=True)), schema.event.c.kind == "copy_accepted"
+).limit(1)  # fmt: skip
 _OTHER_PATIENT = select(
     or_(  # two ranges, since no index answers "other than"
         exists().where(_OF_STUDY, schema.instance.c.identity < _IDENTITY),
         exists().where(_OF_STUDY, schema.instance.c.identity > _IDENTITY),
     )
+)
+# One row for each identity among a study's images, each found by the index without reading the rest.
+_NEXT_IDENTITY = (
+    select(schema.instance.c.identity, schema.instance.c.stated)
+    .where(_OF_STUDY, schema.instance.c.identity > _IDENTITY)
+    .order_by(schema.instance.c.identity)
+    .limit(1)
 )
 
 
@@ -161,8 +173,7 @@ def _enter_new(ledger: Ledger, conn: Connection, filed: Sequence[Filed]) -> None
         usable = [one.header for one in arrived if one.header.role.is_input and not one.header.ours]
         if usable:
             _move_study(ledger, conn, study, Outcome.NEW)
-        for identity in {header.identity for header in usable}:
-            _check_identity(ledger, conn, study, identity)
+            _check_identity(ledger, conn, study, usable[0].identity)
 
 
 def _enter_seen(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
@@ -176,7 +187,7 @@ def _enter_seen(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     outcome = Outcome.NEW
     if current is not None:
         outcome = _difference(filed, current)
-    elif _elsewhere(ledger, conn, header):
+    elif header.role.is_input and not header.ours and _known_elsewhere(ledger, conn, study, header):
         outcome = Outcome.MOVED
     stands = outcome is not Outcome.PIXELS_CHANGED  # the picture that was graded stays the current one
     if current is not None and stands:
@@ -207,6 +218,7 @@ def _row(filed: Filed, at: float, *, current: bool) -> dict[str, Any]:
         "ours": header.ours,
         "identity": header.identity,
         "demographics": header.demographics,
+        "stated": header.stated,
         "association_id": filed.association_id,
         "filed_at": at,
     }
@@ -242,21 +254,35 @@ def _date(conn: Connection, study: Row[Any], arrived: Iterable[Filed]) -> None:
 def _difference(filed: Filed, current: Row[Any]) -> Outcome:
     if not filed.same_picture:
         return Outcome.PIXELS_CHANGED
-    if filed.header.demographics != current.demographics:
-        return Outcome.CORRECTION
-    return Outcome.VARIANT
+    header = filed.header
+    if header.demographics == current.demographics:
+        return Outcome.VARIANT
+    if header.stated and current.stated and identity.says_no_more(header.stated, current.stated):
+        return Outcome.VARIANT  # what an image does not state is not "another"
+    return Outcome.CORRECTION
 
 
-def _elsewhere(ledger: Ledger, conn: Connection, header: Header) -> bool:
-    """Hold the other studies that know this SOP UID; their results are to be withdrawn."""
-    if not header.role.is_input:
-        return False
-    others = conn.execute(_ELSEWHERE, {"study_uid": header.study_uid, "sop_uid": header.sop_uid}).scalars()
-    moved = False
-    for other in others.all():
-        moved = True
-        hold(ledger, conn, other, Reason.MOVED, f"an image of this study arrived under study {header.study_uid}")
-    return moved
+def _known_elsewhere(ledger: Ledger, conn: Connection, study: Row[Any], header: Header) -> bool:
+    """Whether another study has this SOP UID; then the one that came later is held, and the original goes on.
+
+    It may be a move, a merge, or a copy that kept its UIDs: an operator or the configured source decides (`copies`).
+    A copy that says that its patient's identity was removed never holds the clinical study, whichever came first.
+    """
+    others = conn.execute(_ELSEWHERE, {"study_uid": header.study_uid, "sop_uid": header.sop_uid}).all()
+    for other in others:
+        if study.hold in DOUBLES or other.hold in DOUBLES:
+            continue  # one of the two is held for it
+        if conn.execute(_ACCEPTED, {"study_uids": [study.uid, other.uid]}).first() is not None:
+            continue
+        later, first = study.uid, other.uid
+        if _is_anonymous(other.stated, other.uid) and not _is_anonymous(header.stated, study.uid):
+            later, first = first, later
+        hold(ledger, conn, later, Reason.KNOWN_ELSEWHERE, f"images of this study are known under study {first}")
+    return bool(others)
+
+
+def _is_anonymous(stated: str | None, study_uid: str) -> bool:
+    return stated is not None and identity.states(stated, study_uid, "PatientIdentityRemoved", "YES")
 
 
 def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outcome) -> None:
@@ -280,19 +306,46 @@ def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outc
         hold(ledger, conn, study.uid, Reason.PIXELS_CHANGED, "an image came again with other pixels")
 
 
-def _check_identity(ledger: Ledger, conn: Connection, study: Row[Any], identity: str) -> None:
-    """Hold while the study's images name more than one patient; let go when all agree with the one that arrived."""
-    if conn.execute(_OTHER_PATIENT, {"study_uid": study.uid, "identity": identity}).scalar_one():
+def _check_identity(ledger: Ledger, conn: Connection, study: Row[Any], one: str) -> None:
+    """Hold while the study's images name more than one patient; let go when they do no longer.
+
+    ``one`` is the identity of one of them. All of them decide, so the order in which they arrive does not matter.
+    """
+    if not conn.execute(_OTHER_PATIENT, {"study_uid": study.uid, "identity": one}).scalar_one():
+        mixed = False
+    else:
+        mixed = names_several_patients(conn, study.uid)
+    if mixed:
         hold(ledger, conn, study.uid, Reason.IDENTITY_MIXED, "images of this study name more than one patient")
     elif study.hold == Reason.IDENTITY_MIXED:
         release(ledger, conn, study.uid, only=Reason.IDENTITY_MIXED)
 
 
+def names_several_patients(conn: Connection, study_uid: str) -> bool:
+    """Whether a study's current images state two patient IDs, issuers or birth dates."""
+    identities: list[str] = []
+    stated: list[str] = []
+    last = ""
+    while (row := conn.execute(_NEXT_IDENTITY, {"study_uid": study_uid, "identity": last}).first()) is not None:
+        last = row.identity
+        identities.append(last)
+        stated += [row.stated] if row.stated else []
+        whole = len(identities) > len(stated) and len(identities) > 1  # an image of before says only "other"
+        if whole or identity.conflict(stated):
+            return True
+    return False
+
+
 def hold(ledger: Ledger, conn: Connection, study_uid: str, reason: Reason, text: str) -> bool:
-    """Stop grading and delivery of a study at once; False when it is held already, whose first reason stays."""
+    """Stop grading and delivery of a study at once; False when it is held already, whose first reason stays.
+
+    Only a hold that images lift by themselves gives way to one that somebody has to decide.
+    """
+    table = schema.study
+    free = or_(table.c.hold.is_(None), and_(table.c.hold == Reason.IDENTITY_MIXED, table.c.hold != reason))
     changed = conn.execute(
-        update(schema.study)
-        .where(schema.study.c.uid == study_uid, schema.study.c.hold.is_(None))
+        update(table)
+        .where(table.c.uid == study_uid, free)
         .values(hold=reason, hold_text=text[:256], hold_at=ledger.now())
     ).rowcount
     if changed:

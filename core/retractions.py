@@ -50,7 +50,9 @@ class Standing:
     destinations: tuple[str, ...]
 
 
-def retract(ledger: Ledger, conn: Connection, study_uid: str, why: Why) -> Retracted | None:
+def retract(
+    ledger: Ledger, conn: Connection, study_uid: str, why: Why, *, because: str = "retracted by an operator"
+) -> Retracted | None:
     """Take back whatever was made of a study, also while it is held; None where nothing was."""
     table = schema.revision
     conn.execute(select(schema.study.c.uid).where(schema.study.c.uid == study_uid).with_for_update())
@@ -68,7 +70,7 @@ def retract(ledger: Ledger, conn: Connection, study_uid: str, why: Why) -> Retra
     cancelled = _cancel(ledger, conn, study_uid)
     standing = sent(conn, study_uid)
     if standing is not None:
-        _open(ledger, conn, taken[-1], why)
+        _open(ledger, conn, taken[-1], why, because)
     return Retracted(cancelled=cancelled, noted=standing.destinations if standing else ())
 
 
@@ -85,7 +87,7 @@ def _cancel(ledger: Ledger, conn: Connection, study_uid: str) -> int:
     return len(keys)
 
 
-def _open(ledger: Ledger, conn: Connection, last: Any, why: Why) -> None:
+def _open(ledger: Ledger, conn: Connection, last: Any, why: Why, because: str) -> None:
     table = schema.revision
     number = select(func.max(table.c.number)).where(table.c.study_uid == last.study_uid)
     key = conn.execute(
@@ -97,7 +99,7 @@ def _open(ledger: Ledger, conn: Connection, last: Any, why: Why) -> None:
             state=RevisionState.DUE,
             not_before=ledger.now(),
             frozen_at=ledger.now(),
-            complete_reason=f"retracted by an operator: {why}",
+            complete_reason=f"{because}: {why}",
             bundle_digest=last.bundle_digest,
             config_digest=last.config_digest,
             code_version=last.code_version,

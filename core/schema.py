@@ -194,6 +194,7 @@ instance = Table(
     Column("ours", Boolean, nullable=False),  # a result of ours that came back
     Column("identity", String(64), nullable=False),  # digest: PatientID, issuer, birth date
     Column("demographics", String(64), nullable=False),  # digest: every attribute that results copy
+    Column("stated", String(160)),  # digests, one an attribute (`core.identity`); null of what was filed before them
     Column("association_id", String(64)),
     Column("filed_at", Double, nullable=False),
     UniqueConstraint("study_uid", "sop_uid", "version"),

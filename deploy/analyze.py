@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from cauda.core import headers, uids
+from cauda.core import headers, identity, uids
 from cauda.core.claims import Claim
 from cauda.core.domain import Level, Reason, Report, Status
 from cauda.core.errors import Rejected, Unavailable
@@ -92,7 +92,7 @@ def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Call
     """What the grade task does with a revision's images, on these files."""
     images = [_image(path) for path in folder.paths]
     inputs = [one.header for one in images if headers.role(one.header).is_input]
-    if len({headers.digest(header, ("PatientID", "IssuerOfPatientID", "PatientBirthDate")) for header in inputs}) > 1:
+    if identity.conflict([identity.stated(header, folder.study_uid) for header in inputs]):
         text = "images of this study name more than one patient"
         report = Report(
             study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Connection
 
-from cauda.core import intake, retractions, revisions, views
+from cauda.core import doubles, intake, retractions, revisions, views
 from cauda.core.domain import Reason
 from cauda.core.ledger import Ledger
 from cauda.core.retractions import Why
@@ -145,9 +145,32 @@ def hold(
 
 @app.command()
 @common
-def release(options: Options, uid: StudyUid) -> None:
-    """Let a held study go on."""
-    _operate(options, uid, "is not held", lambda ledger, conn: intake.release(ledger, conn, uid))
+def release(
+    options: Options,
+    uid: StudyUid,
+    *,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="It is a copy of a study that stays what it is: both go on.")
+    ] = False,
+) -> None:
+    """Let a held study go on.
+
+    One whose images are known under another study counts as where they were moved: that other study is held and its
+    results are taken back, unless --copy says that both go on.
+    """
+    opened = open_existing(options.settings())
+    with opened.write() as conn:
+        done = doubles.release(opened, conn, uid, double="copy" if copy else "move")
+        found = views.study(conn, uid)
+    if found is None:
+        _unknown(uid)
+    elif done is None:
+        output.complain(f"{uid} is not held")
+        raise typer.Exit(output.NO)
+    else:
+        output.say(f"{uid} {found['state']}" + (f": {found['reason_text']}" if done.held_for else ""))
+        for other in done.withdrawn:
+            output.say(f"{other} HELD: its images were moved to {uid}; its results are taken back")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from cauda.core import intake, resending, retractions, revisions
+from cauda.core import doubles, intake, resending, retractions, revisions
 from cauda.core.domain import Json, Reason
 from cauda.core.ledger import Ledger, record
 from cauda.core.retractions import Why
@@ -60,6 +60,10 @@ def _can_go_again(found: Json) -> bool:
     )
 
 
+def _is_double(found: Json) -> bool:
+    return bool(found["reason"] == Reason.KNOWN_ELSEWHERE)
+
+
 def _is_late(found: Json) -> bool:
     late = (DeliveryState.PARKED, Reason.TOO_LATE)
     return any((one["state"], one["reason"]) == late for one in found["deliveries"])
@@ -110,10 +114,26 @@ ACTIONS: Mapping[str, Action] = {
     "release": Action(
         label="Release",
         effect="Let grading and delivery go on.",
-        done="It goes on.",
+        done="It goes on. Where it is still held, there is another reason.",
         refused="It is not held.",
-        offered=lambda found: found["state"] == "HELD",
-        act=lambda ledger, conn, uid, _said: intake.release(ledger, conn, uid),
+        offered=lambda found: found["state"] == "HELD" and not _is_double(found),
+        act=lambda ledger, conn, uid, _said: doubles.release(ledger, conn, uid, double=None),
+    ),
+    "moved": Action(
+        label="Release: the images were moved here",
+        effect="It goes on. The other study that has its images is held, and its results are taken back.",
+        done="It goes on. The other study is held and its results are taken back.",
+        refused="It is not held.",
+        offered=_is_double,
+        act=lambda ledger, conn, uid, _said: doubles.release(ledger, conn, uid),
+    ),
+    "copy": Action(
+        label="Release: this is a copy",
+        effect="Both studies go on.",
+        done="Both go on.",
+        refused="It is not held.",
+        offered=_is_double,
+        act=lambda ledger, conn, uid, _said: doubles.release(ledger, conn, uid, double="copy"),
     ),
     "retract": Action(
         label="Retract",

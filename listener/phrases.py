@@ -30,6 +30,8 @@ EVENTS = {
     "study_reopened": "More images arrived: it waits again",
     "study_held": "Held: {text}",
     "study_released": "Released",
+    "images_moved": "The images of study {other} belong here now: its results are taken back",
+    "copy_accepted": "An operator said that this is a copy: it and the study with the same images both go on",
     "study_forced": "An operator said that it is complete",
     "demographics_corrected": "Patient or study attributes were corrected at the source",
     "late_images_not_graded": "Late images came after a late revision; requeue to grade them",

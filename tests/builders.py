@@ -82,10 +82,10 @@ def mr_image(study_uid: str, series_uid: str, sop_uid: str, **attributes: Any) -
     dataset.HighBit = 11
     dataset.PixelRepresentation = 0
     for keyword, value in attributes.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
+        if value is not None:
             setattr(dataset, keyword, value)
+        elif keyword in dataset:
+            delattr(dataset, keyword)
     if "PixelData" not in dataset and "Rows" in dataset:
         texture = np.random.default_rng(int(dataset.InstanceNumber)).integers(0, 4096, (dataset.Rows, dataset.Columns))
         dataset.PixelData = texture.astype("<u2").tobytes()

@@ -64,13 +64,14 @@ class House:
     def arrive(
         self, study: str = "1.1", sop: str = "1.1.1.1", *, content: str = "", role: Role = Role.AXIAL,
         same_picture: bool | None = None, identity: str = "patient", demographics: str = "words", source: str = "MR1",
-        ours: bool = False, association: str | None = None,
+        ours: bool = False, association: str | None = None, stated: str | None = None,
     ) -> Outcome:  # fmt: skip
         """File an image, as the filer does."""
         with self.ledger.write() as conn:
             version = len(intake.versions(conn, study, sop)) + 1
             header = Header(study_uid=study, series_uid=f"{study}.1", sop_uid=sop, sop_class_uid="1.2.840", role=role,
-                            ours=ours, identity=sha(identity), demographics=sha(identity + demographics))  # fmt: skip
+                            ours=ours, identity=sha(identity), demographics=sha(identity + demographics),
+                            stated=stated)  # fmt: skip
             filed = Filed(header=header, path=f"studies/{study}/{sop}.v{version}.dcm", version=version,
                           sha256=sha(f"file{study}{sop}{content}{identity}{demographics}"),
                           dataset_sha256=sha(f"{study}{sop}{content}{identity}{demographics}"), bytes=1,

@@ -39,6 +39,7 @@ _OPTIONAL = (
     "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
     "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription",
 )  # fmt: skip
+_FROM_ANY = frozenset({*_REQUIRED, "IssuerOfPatientID"})  # one series may leave out what another states
 # Their bytes are the same in either byte order.
 _TEXTS = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
 _OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)")
@@ -54,10 +55,11 @@ def new_instance(
 ) -> Dataset:
     """An object of the study with every module but its own content; Explicit VR Little Endian.
 
-    Patient and study attributes are the first source's, byte for byte, or ``context.identity``'s where it names them.
+    Patient and study attributes are the first source's, byte for byte, or ``context.identity``'s where it names them;
+    what the first does not state comes from the next that does.
     """
     made = Dataset()
-    _patient_and_study(made, sources[0] if sources else Dataset(), context)
+    _patient_and_study(made, sources or [Dataset()], context)
     made.StudyInstanceUID = context.identity.get("StudyInstanceUID", study_instance_uid)
     made.SOPClassUID = sop_class_uid
     made.SOPInstanceUID = ids.sop_instance_uid
@@ -79,7 +81,8 @@ def new_instance(
     return made
 
 
-def _patient_and_study(made: Dataset, source: Dataset, context: ResultContext) -> None:
+def _patient_and_study(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> None:
+    source = sources[0]
     charset = _character_set(source, context)
     if charset:
         made.SpecificCharacterSet = charset
@@ -87,10 +90,29 @@ def _patient_and_study(made: Dataset, source: Dataset, context: ResultContext) -
     for keyword in (*_REQUIRED, *_OPTIONAL):
         if keyword in context.identity:
             _add(made, keyword, context.identity[keyword])
-        elif keyword in source:
+            continue
+        if keyword in _FROM_ANY and not _is_stated(source, keyword):
+            other = next((one for one in sources if _is_stated(one, keyword, source)), None)
+            if other is not None:
+                copy_element(made, other, keyword, as_bytes=same_bytes)
+                continue
+        if keyword in source:
             copy_element(made, source, keyword, as_bytes=same_bytes)
         elif keyword in _REQUIRED:
             setattr(made, keyword, "")
+
+
+def _is_stated(source: Dataset, keyword: str, spelt_as: Dataset | None = None) -> bool:
+    """Whether an attribute has a value; with ``spelt_as``, one whose bytes mean the same there."""
+    tag = Tag(keyword)
+    if tag not in source:
+        return False
+    value = source.get_item(tag).value
+    content = value if isinstance(value, bytes) else str(value or "").encode("utf-8", "surrogatepass")
+    if not content.strip(b" \0"):
+        return False
+    same = spelt_as is None or source.get("SpecificCharacterSet") == spelt_as.get("SpecificCharacterSet")
+    return same or content.isascii()
 
 
 def _character_set(source: Dataset, context: ResultContext) -> object:

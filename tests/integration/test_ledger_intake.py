@@ -97,14 +97,6 @@ def test_other_pixels_under_the_same_uid_hold_the_study(house: House) -> None:
     assert [(r.version, r.current) for r in house.rows(schema.instance, sop_uid="1.1.1.0")] == [(1, True), (2, False)]
 
 
-def test_an_image_known_under_another_study_holds_that_study(house: House) -> None:
-    completed(house)
-    assert house.arrive("1.2", "1.1.1.0") is Outcome.MOVED
-    assert house.study("1.1").hold == Reason.MOVED
-    assert "1.2" in house.study("1.1").hold_text
-    assert house.study("1.2").hold is None
-
-
 def test_images_of_two_patients_hold_the_study_until_they_agree(house: House) -> None:
     """A correction that arrives image by image mixes identities for a while."""
     house.arrive(sop="1.1.1.0")

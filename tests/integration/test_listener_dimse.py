@@ -21,7 +21,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from raw_peer import connected
 
-from cauda.core import part, schema, slots, spool
+from cauda.core import claims, part, schema, slots, spool
 from cauda.core.domain import Reason
 from cauda.core.schema import RevisionKind, StudyState
 from cauda.listener import guests, head, landing
@@ -286,17 +286,23 @@ def test_other_pixels_under_a_known_uid_hold_the_study_and_both_are_kept(tmp_pat
         assert len(filed(house)) == len(images) + 1
 
 
-def test_an_image_that_turns_up_under_another_study_holds_the_old_one(tmp_path: Path) -> None:
+def test_a_copy_under_another_study_and_patient_is_held_and_the_clinical_original_goes_on(tmp_path: Path) -> None:
+    """A research export keeps its SOP Instance UIDs; the original completes and is frozen for grading."""
     images = builders.mr_study(9)
+    copies = builders.mr_study(9, StudyInstanceUID="1.2.99", PatientID="TRIAL-001", PatientName="TRIAL-001")
     with listener(tmp_path / "data") as house:
-        store(house.ports.dimse, images)
-        until(lambda: len(house.rows(schema.instance)) == len(images))
-        moved = builders.mr_study(9)[0]
-        moved.StudyInstanceUID = "1.2.99"
-        store(house.ports.dimse, [moved])
-        until(lambda: len(house.rows(schema.study)) == 2, what="the second study")
+        store(house.ports.dimse, images[:4])
+        store(house.ports.dimse, copies)
+        store(house.ports.dimse, images[4:])
+        original = str(images[0].StudyInstanceUID)
+        until(lambda: original in [row["study_uid"] for row in house.rows(schema.revision)], what="it is frozen")
+        house.until_filed()
         holds = {row["uid"]: row["hold"] for row in house.rows(schema.study)}
-    assert holds == {images[0].StudyInstanceUID: Reason.MOVED, "1.2.99": None}
+        claim = claims.claim(house.book, worker="w", lease_s=60, max_deaths=3)
+        nothing = claims.claim(house.book, worker="w", lease_s=60, max_deaths=3)
+    assert holds == {original: None, "1.2.99": Reason.KNOWN_ELSEWHERE}
+    assert claim is not None
+    assert (claim.study_uid, nothing) == (original, None)
 
 
 def test_a_correction_in_the_same_breath_as_its_original_is_still_a_correction(tmp_path: Path) -> None:

@@ -137,3 +137,14 @@ def test_the_archives_bytes_are_written_as_they_came() -> None:
     for made in results(given.sources(), identity=archive):
         assert made.get_item("PatientName").value.rstrip() == archive["PatientName"]
         assert made.PatientName == "Müller^Jörg"
+
+
+@pytest.mark.parametrize("keyword", ["PatientBirthDate", "IssuerOfPatientID", "AccessionNumber", "PatientID"])
+@pytest.mark.parametrize("absent", [None, ""])
+def test_what_the_first_image_does_not_state_comes_from_one_that_does(keyword: str, absent: str | None) -> None:
+    """One series of a study may leave out what another states."""
+    value = {"PatientBirthDate": "19640229", "IssuerOfPatientID": "WARD7"}.get(keyword, "X17")
+    first = given.undecoded(given.header(given.AXIAL, 7, 1, **{keyword: absent}))
+    second = given.undecoded(given.header(given.SAGITTAL, 4, 1, **{keyword: value}))
+    for made in results([first, second]):
+        assert made.get(keyword) == value
