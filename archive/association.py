@@ -16,6 +16,7 @@ from cauda.archive.reactor import keep_answers
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.settings import Destination
+from cauda.core.tolerant_pdu import decode_tolerantly
 from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
@@ -58,7 +59,7 @@ def associated(
             contexts=list(proposed),
             ae_title=str(to.aet),
             ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, connected), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, decode_tolerantly), (evt.EVT_CONN_OPEN, connected), *handlers],
         )
     )
     try:

@@ -130,6 +130,10 @@ class Reason(StrEnum):
     # The door says no.
     CALLED_AE_UNKNOWN = "called_ae_unknown"
     CALLING_AE_NOT_ALLOWED = "calling_ae_not_allowed"
+    ASSOCIATE_UNREADABLE = "associate_unreadable"
+    EVEN_CONTEXT_ID = "even_context_id"
+    PROTOCOL_VERSION = "protocol_version"
+    TOO_MANY_ASSOCIATIONS = "too_many_associations"
     NOT_DICOM = "not_dicom"
     SOP_CLASS_MISMATCH = "sop_class_mismatch"
     SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"

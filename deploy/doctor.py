@@ -13,9 +13,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kombu.exceptions import OperationalError
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from sqlalchemy.engine import make_url
 
@@ -24,10 +25,12 @@ from cauda.core import doorbell, ledger, uids
 from cauda.core.errors import CaudaError, Unavailable
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
+from cauda.core.tolerant_pdu import decode_tolerantly
 from cauda.deploy import bootstrap
 from cauda.deploy.opened import migration
 from cauda.listener import tls
 
+_TOLERANT: list[Any] = [(evt.EVT_CONN_OPEN, decode_tolerantly)]
 _CLOCK_APART_S = 2.0
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
@@ -154,7 +157,7 @@ def dicom_port(settings: Settings) -> str:
     client = AE(ae_title=settings.node.aet)
     client.add_requested_context(Verification)
     client.acse_timeout = client.dimse_timeout = client.network_timeout = client.connection_timeout = 5
-    association = client.associate(_reach(host), port, ae_title=settings.node.aet)
+    association = client.associate(_reach(host), port, ae_title=settings.node.aet, evt_handlers=_TOLERANT)
     if not association.is_established:
         raise Trouble(f"{host}:{port} is taken by something that is not {settings.node.aet}; see `ss -ltnp`")
     implementation = association.acceptor.implementation_class_uid
@@ -237,7 +240,8 @@ def destination(settings: Settings, one: Destination) -> str:
     client = AE(ae_title=one.calling_aet or settings.node.aet)
     client.add_requested_context(Verification)
     client.acse_timeout = client.dimse_timeout = client.network_timeout = client.connection_timeout = 5
-    association = keep_answers(client.associate(one.host or "", one.port or 0, ae_title=one.aet or ""))
+    opened = client.associate(one.host or "", one.port or 0, ae_title=one.aet or "", evt_handlers=_TOLERANT)
+    association = keep_answers(opened)
     if association.is_rejected:
         raise Trouble(
             f"turns us away as {client.ae_title}; let {client.ae_title} in there, or set calling_aet to what it knows"

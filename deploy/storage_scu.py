@@ -15,6 +15,7 @@ from pynetdicom.association import Association as Connection
 from cauda.archive.reactor import keep_answers
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
+from cauda.core.tolerant_pdu import decode_tolerantly
 from cauda.deploy.tally import NO_ANSWER, NO_ASSOCIATION, NO_CONTEXT, NOT_ENCODED, Answer
 
 _MOST_CONTEXTS = 128  # of one association (PS3.8 9.3.2)
@@ -48,7 +49,7 @@ class Node:
         ae.network_timeout = None  # who is silent for minutes between two images is no less there
         for sop_class, syntax in sorted(set(map(_kind, images)))[:_MOST_CONTEXTS]:
             ae.add_requested_context(sop_class, syntax)
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, _no_delay)]
+        handlers: list[Any] = [(evt.EVT_CONN_OPEN, _no_delay), (evt.EVT_CONN_OPEN, decode_tolerantly)]
         handlers.append((evt.EVT_DATA_SENT, lambda event: on_sent(len(event.data))))
         made = keep_answers(ae.associate(self.host, self.port, ae_title=self.aet, evt_handlers=handlers))
         if made.is_established:

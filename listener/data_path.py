@@ -89,7 +89,7 @@ def _replace(association: Association, sock: socket.socket, door: Door) -> None:
     association.network_timeout = association.network_timeout
 
 
-class UpperLayer(DULServiceProvider):
+class UpperLayer(upper_layer.TolerantLayer):
     """pynetdicom's upper layer, waiting in poll() rather than sleeping, and serving C-STORE itself."""
 
     def __init__(

@@ -155,7 +155,6 @@ def _handlers(door: Door, *, replaced: bool) -> list[Any]:
         (evt.EVT_CONN_OPEN, _connected),
         (evt.EVT_DATA_RECV, _quick_ack),
         (evt.EVT_REQUESTED, _requested, [door]),
-        (evt.EVT_REJECTED, _rejected),
         (evt.EVT_ESTABLISHED, _established, [door]),
         *([(evt.EVT_ESTABLISHED, data_path.established)] if replaced else []),
         *([] if replaced else [(evt.EVT_DIMSE_RECV, stock.message_ended)]),
@@ -220,7 +219,7 @@ def _requested(event: Any, door: Door) -> None:
         _judge(event, door)
     except Exception as error:  # noqa: BLE001  the DIMSE border
         log.get("dimse").error("association_failed", stack=stack.of(error))
-        _refuse(event, door, None, (_REJECT_TRANSIENT, 0x02, 0x01))
+        _refuse(event, door, Reason.BUG, (_REJECT_TRANSIENT, 0x02, 0x01))
 
 
 def _judge(event: Any, door: Door) -> None:
@@ -230,7 +229,11 @@ def _judge(event: Any, door: Door) -> None:
     anywhere = _anywhere(event, door)
     caps = door.guests.caps(calling, address, limits, anywhere=anywhere)
     verdict = door.guests.verdict(calling, address, anywhere=anywhere)
-    if verdict is Verdict.OUT:
+    if (unreadable := event.assoc.dul.unreadable) is not None:
+        log.get("dimse").warning("peer_malformed", address=address, message=str(unreadable))
+        why = 0x02 if unreadable.reason is Reason.PROTOCOL_VERSION else 0x01
+        _refuse(event, door, unreadable.reason, (_REJECT_PERMANENT, 0x02, why))
+    elif verdict is Verdict.OUT:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
     elif called not in {own, *commitment.titles(door.settings)}:
         _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
@@ -238,7 +241,7 @@ def _judge(event: Any, door: Door) -> None:
         len(door.sessions) >= limits.max_associations
         or _open_of(door, calling, address, anywhere=anywhere) >= caps.max_associations
     ):
-        _refuse(event, door, None, (_REJECT_TRANSIENT, 0x03, 0x02))
+        _refuse(event, door, Reason.TOO_MANY_ASSOCIATIONS, (_REJECT_TRANSIENT, 0x03, 0x02))
     else:
         if called != own:
             event.assoc.acceptor.supported_contexts = _contexts_of_reports()
@@ -261,20 +264,16 @@ def _open_of(door: Door, calling: str, address: str, *, anywhere: bool) -> int:
     return sum(one.calling_aet == calling if anywhere else one.address == address for one in origins)
 
 
-def _refuse(event: Any, door: Door, reason: Reason | None, answer: tuple[int, int, int]) -> None:
+def _refuse(event: Any, door: Door, reason: Reason, answer: tuple[int, int, int]) -> None:
+    """Answer A-ASSOCIATE-RJ with result, source and reason (PS3.8 table 9-21); log it and list it for operators."""
     event.assoc.acse.send_reject(*answer)
-    evt.trigger(event.assoc, evt.EVT_REJECTED, {})
     event.assoc.kill()
-    if reason is not None:
-        calling, _, address = _peer(event)
-        door.tell(Refused(aet=calling, address=address, reason=reason))
-
-
-def _rejected(event: Any) -> None:
-    """Turned away by us in `_requested`, or by pynetdicom: too many associations in all."""
     calling, called, address = _peer(event)
-    log.get("dimse").warning("association_rejected", calling_aet=calling, called_aet=called, address=address)
+    log.get("dimse").warning(
+        "association_rejected", calling_aet=calling, called_aet=called, address=address, reason=reason
+    )
     metrics.associations.labels("rejected").inc()
+    door.tell(Refused(aet=calling, address=address, reason=reason))
 
 
 def _established(event: Any, door: Door) -> None:

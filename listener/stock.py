@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from cauda.core.settings import Limits
@@ -36,7 +35,7 @@ def request_handler(limits: Limits, over: Callable[[Association], None]) -> type
     return BoundedRequestHandler
 
 
-class UpperLayer(DULServiceProvider):
+class UpperLayer(upper_layer.TolerantLayer):
     """pynetdicom's, ended in order when something in it raises: some PDUs do that."""
 
     def __init__(self, association: Association) -> None:

@@ -17,10 +17,11 @@ import pynetdicom
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
 
-from cauda.core import log, stack
+from cauda.core import log, stack, tolerant_pdu
 
 _BY_PROVIDER, _NO_REASON = 0x02, 0x00
 _OVER = {"Sta1", "Sta13"}  # idle, and awaiting that the connection is closed
@@ -38,6 +39,24 @@ class States(StateMachine):
                 self.dul.to_provider_queue.get(block=False)
             return
         super().do_action(event)
+
+
+class TolerantLayer(DULServiceProvider):
+    """pynetdicom's upper layer, reading what opens an association as `tolerant_pdu` does."""
+
+    unreadable: tolerant_pdu.UnreadableAssociate | None = None  # why the request cannot be accepted
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        content = bytes(bytestream)
+        try:
+            content = tolerant_pdu.normalise(content)
+        except tolerant_pdu.UnreadableAssociate as error:
+            if content[0] != tolerant_pdu.ASSOCIATE_RQ or self.state_machine.current_state not in {"Sta1", "Sta2"}:
+                raise
+            # decoded as a request for nothing: the state machine takes it, and the listener rejects it by name
+            self.unreadable = error
+            content = tolerant_pdu.request_without_contexts(content)
+        return super()._decode_pdu(bytearray(content))
 
 
 class Messages(DIMSEServiceProvider):
