@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
@@ -52,17 +51,12 @@ def for_up(settings: Settings) -> Settings:
 
 
 def fingerprint(settings: Settings) -> Fingerprint:
-    """What makes a result beside its images; Misconfigured when the bundle is not what it says."""
+    """What makes a result beside its images; Misconfigured when the bundle is not what it says, or may not grade."""
     digest = None
     if settings.grading.bundle is not None:
-        said, digest = manifest.read_manifest(settings.grading.bundle)
-        manifest.verify_files(settings.grading.bundle, said)
-        wanted = settings.grading.bundle_digest
-        if wanted is not None and wanted != digest:
-            raise Misconfigured(
-                f"grading.bundle_digest: {settings.grading.bundle} has the digest {digest}, not {wanted}",
-                Reason.BUNDLE_INVALID,
-            )
+        stated, digest = manifest.read_manifest(settings.grading.bundle)
+        manifest.check_served(settings.grading.bundle, stated, digest, settings.grading.bundle_digest)
+        manifest.verify_files(settings.grading.bundle, stated)
     return Fingerprint(bundle_digest=digest, config_digest=_digest(settings), code_version=version("cauda"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,11 +32,40 @@ def show(options: Options, *, as_json: output.AsJson = False) -> None:
 @common
 def verify(options: Options) -> None:
     """Check every hash, the reference inputs, and that it withholds no more Severe levels; exits 2 when it fails."""
-    from cauda.models import verify as verification
+    from cauda.models.bundle import load_bundle
 
     folder = _bundle(options)
-    parts = verification.verify(folder, options.settings().grading.bundle_digest)
+    parts = load_bundle(folder, options.settings().grading.bundle_digest)
     output.say(f"{folder} is whole: {parts.info.name} {parts.info.version}, digest {parts.info.digest}")
+
+
+@app.command()
+@common
+def convert(
+    options: Options,
+    folder: Annotated[Path, typer.Argument(metavar="OLD", help="The bundle in the old form.")],
+    out: Annotated[Path, typer.Argument(metavar="NEW", help="A folder that does not exist yet.")],
+    *,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="The old bundle comes from a place that I trust; it may run code.")
+    ] = False,
+) -> None:
+    """Rewrite a bundle of the old form, whose graders were a pickle, in today's form, which cannot run code.
+
+    A pickle can run any code when it is read, with your rights. Convert only what you trained or got from somebody you
+    trust, and best where nothing else lies. Where grading.bundle_digest is set, it must be the old bundle's.
+    """
+    if not trust_pickle:
+        raise Misconfigured(
+            f"models convert: reading {folder} can run code with your rights. If you trust where it comes from, "
+            "say so with --trust-pickle"
+        )
+    from cauda.models import convert as conversion
+
+    old, new = conversion.convert(folder, out, options.settings().grading.bundle_digest)
+    output.say(
+        f"{out} is whole, digest {new}; {folder} had {old}. Set grading.bundle, and bundle_digest where you pin it."
+    )
 
 
 def _words(value: Any) -> str:

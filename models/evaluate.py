@@ -11,12 +11,12 @@ from torch import Tensor
 from cauda.core.domain import F64, GradeScale
 from cauda.models.bundle import Card
 from cauda.models.localiser import CLASSES, UNetLocaliser
+from cauda.models.manifest import ABSTENTION
 from cauda.models.phantom.crops import Crops
 from cauda.models.train_localiser import SACRUM, SPIDER_MM, UNKNOWN, Masked
 from cauda.pipeline.parts import Preprocessing
 
 _RESAMPLES = 500
-ABSTENTION = "abstention_"
 
 
 def overlap(weights: dict[str, Tensor], slices: Sequence[Masked]) -> dict[str, float]:

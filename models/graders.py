@@ -1,4 +1,7 @@
-"""Graders: scikit-learn classifiers by name, one per level, calibrated on spines they were not fitted to."""
+"""Graders: classifiers by name, one per level, calibrated on spines they were not fitted to.
+
+scikit-learn or LightGBM fits them; what is kept are their arrays (`cauda.models.classifiers`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from sklearn.svm import SVC
 
 from cauda.core.domain import F32, F64, Level
 from cauda.core.errors import Misconfigured
+from cauda.models.classifiers import Classifier, plain
 
 Labels = NDArray[np.int64]
 
@@ -44,8 +48,8 @@ REGISTRY: dict[str, Callable[[], Any]] = {"logistic": _logistic, "svm": _svm, "l
 class LevelGraders:
     """`cauda.pipeline.parts.Grader`: a classifier and a temperature per level, and how far is unfamiliar."""
 
-    classifiers: dict[Level, Any]
-    temperatures: dict[Level, float]
+    classifiers: Mapping[Level, Classifier]
+    temperatures: Mapping[Level, float]
     grades: int
     centre: F64  # (D,) of the training embeddings
     spread: F64  # (D,)
@@ -89,7 +93,7 @@ def fit(
         train, held = here & ~calibration, here & calibration
         if len(set(grades[train].tolist())) < scale or not held.any():
             raise Misconfigured(f"training data have not every grade at {level}")
-        classifiers[level] = REGISTRY[name]().fit(features[train], grades[train])
+        classifiers[level] = plain(name, REGISTRY[name]().fit(features[train], grades[train]))
         raw = _probabilities(classifiers[level], features[held], scale)
         temperatures[level] = temperature(raw, grades[held])
         held_out[level] = int(held.sum())
@@ -104,9 +108,9 @@ def fit(
     )
 
 
-def _probabilities(classifier: Any, features: F32, scale: int) -> F64:
+def _probabilities(classifier: Classifier, features: F32, scale: int) -> F64:
     out = np.zeros((len(features), scale))
-    out[:, classifier.classes_.astype(int)] = classifier.predict_proba(features)
+    out[:, classifier.classes] = classifier.predict_proba(features)
     return out
 
 

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
+import safetensors.torch
 from torch import Tensor
 
 from cauda.core.domain import F64, GradeScale
-from cauda.models import bundle, evaluate, train_grader, train_localiser, verify
+from cauda.models import bundle, evaluate, train_grader, train_localiser
 from cauda.models import manifest as manifests
 from cauda.models.bundle import Card, Made
 from cauda.models.phantom.crops import bright_fraction
@@ -87,7 +87,7 @@ def main() -> None:
         say(f"{name} = {value:.3f}")
     digest = bundle.save_bundle(work / "starter", replace(made, evaluation=scores), about)
     (work / "starter" / "CARD.md").write_text(evaluate.card(about, scores, digest))
-    verify.verify(work / "starter")  # one that may not be served does not take the place of one that may
+    bundle.load_bundle(work / "starter")  # one that may not be served does not take the place of one that may
     shutil.rmtree(root / "starter")
     shutil.copytree(work / "starter", root / "starter")
     say(f"models/starter verified and written, digest {digest}")
@@ -96,10 +96,10 @@ def main() -> None:
 def _kept(folder: Path) -> tuple[dict[str, Tensor], Card]:
     """The localiser of the bundle that is there, and a card that says so."""
     manifest, _ = manifests.read_manifest(folder)
-    manifests.verify_files(folder, manifest)
+    content = manifests.read_files(folder, manifest, [bundle.LOCALISER])
     grader, localiser = CARD.training_data
     kept = f"{localiser} (kept from an earlier bundle: weights {manifest.files[bundle.LOCALISER][:12]})"
-    return load_file(folder / bundle.LOCALISER), replace(CARD, training_data=(grader, kept))
+    return safetensors.torch.load(content[bundle.LOCALISER]), replace(CARD, training_data=(grader, kept))
 
 
 def _median_localiser(

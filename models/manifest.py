@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import stat
 import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,9 @@ from cauda.core.domain import BundleInfo, GradeScale, Reason
 from cauda.core.errors import Misconfigured
 
 NAME = "bundle.toml"
+FORMAT = 2  # 1 kept its graders as a pickle, which can run code when it is loaded
+ABSTENTION = "abstention_"  # of a grade's rate in the evaluation
+MAX_RATIO = 1.5  # of the Severe rate of abstention to the Normal/Mild one (CLINICAL.md 12)
 
 
 class _Part(BaseModel):
@@ -44,6 +52,7 @@ class PreprocessingSpec(_Part):
 class Manifest(_Part):
     """The whole manifest."""
 
+    format: int = 1
     name: str
     version: str
     clinical: bool
@@ -68,9 +77,9 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         content = path.read_bytes()
         manifest = Manifest(**tomllib.loads(content.decode()))
     except FileNotFoundError as error:
-        raise Misconfigured(f"grading.bundle: no {NAME} in {folder}", Reason.BUNDLE_INVALID) from error
+        raise _invalid(f"grading.bundle: no {NAME} in {folder}") from error
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"grading.bundle: {path} is not a manifest ({error})", Reason.BUNDLE_INVALID) from error
+        raise _invalid(f"grading.bundle: {path} is not a manifest ({error})") from error
     return manifest, hashlib.sha256(content).hexdigest()
 
 
@@ -86,15 +95,91 @@ def info(manifest: Manifest, digest: str) -> BundleInfo:
     )
 
 
+def check_served(folder: Path, manifest: Manifest, digest: str, pinned: str | None) -> None:
+    """Raise Misconfigured(bundle_invalid) for a bundle that may not grade, by its manifest alone.
+
+    ``pinned`` is the digest that the settings name. A bundle that calls itself clinical needs one: its results go to
+    live archives without the word RESEARCH, and another bundle in its place must not.
+    """
+    if pinned is not None and digest != pinned:
+        raise _invalid(f"grading.bundle_digest: {folder} has the digest {digest}, not {pinned}")
+    if manifest.clinical and pinned is None:
+        raise _invalid(f'grading.bundle_digest: {folder} is marked clinical; pin it: bundle_digest = "{digest}"')
+    check_format(folder, manifest)
+    if why := withholds_disease(manifest):
+        raise _invalid(f"grading.bundle: {folder} {why}")
+
+
+def check_format(folder: Path, manifest: Manifest) -> None:
+    """Raise Misconfigured(bundle_invalid) for a bundle in the form of another version."""
+    if manifest.format < FORMAT:
+        raise _invalid(
+            f"grading.bundle: {folder} has an old form, which can run code when it is loaded. If you trust where it "
+            f"comes from: cauda models convert {folder} NEW_FOLDER --trust-pickle"
+        )
+    if manifest.format > FORMAT:
+        raise _invalid(f"grading.bundle: {folder} has the form {manifest.format}; this version reads {FORMAT}")
+
+
+def withholds_disease(manifest: Manifest) -> str | None:
+    """Why the bundle's own evaluation forbids to serve it (CLINICAL.md 12); None when it does not."""
+    rates = [manifest.evaluation.get(f"{ABSTENTION}{name}") for name in ("normal_mild", "severe")]
+    mild, severe = (rate if rate is not None and 0 <= rate <= 1 else None for rate in rates)  # TOML has nan and inf
+    if mild is None or severe is None:
+        return "does not say how often it abstains by grade"
+    if severe > MAX_RATIO * mild:
+        return (
+            f"withholds {severe:.1%} of Severe levels and {mild:.1%} of Normal/Mild ones; "
+            f"at most {MAX_RATIO} times as many are allowed"
+        )
+    return None
+
+
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """Raise Misconfigured unless every listed file is there, unchanged, and directly in the folder."""
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file() or path.is_symlink():
-            raise Misconfigured(f"grading.bundle: {name} is not a file in {folder}", Reason.BUNDLE_INVALID)
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise Misconfigured(f"grading.bundle: {path} is not the file that was released", Reason.BUNDLE_INVALID)
+    for name in manifest.files:
+        with _opened(folder, name) as file:
+            _check_hash(folder, name, manifest, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def read_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> dict[str, bytes]:
+    """The bytes of files, read once and hashed: what is loaded is what was checked, whatever the disk holds later.
+
+    Raises Misconfigured for one that the manifest does not list, or that is not what it lists.
+    """
+    read = {}
+    for name in names:
+        if name not in manifest.files:
+            raise _invalid(f"grading.bundle: {folder / NAME} does not list {name}")
+        with _opened(folder, name) as file:
+            read[name] = file.read()
+        _check_hash(folder, name, manifest, hashlib.sha256(read[name]).hexdigest())
+    return read
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[io.BufferedReader]:
+    """A regular file directly in the folder; no link is followed, and a pipe is not waited for."""
+    problem = _invalid(f"grading.bundle: {name} is not a file in {folder}")
+    if Path(name).name != name:
+        raise problem
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise problem from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise problem
+        yield file
+
+
+def _check_hash(folder: Path, name: str, manifest: Manifest, found: str) -> None:
+    if found != manifest.files[name]:
+        raise _invalid(f"grading.bundle: {folder / name} is not the file that was released")
+
+
+def _invalid(message: str) -> Misconfigured:
+    return Misconfigured(message, Reason.BUNDLE_INVALID)
 
 
 def to_toml(manifest: Manifest) -> str:

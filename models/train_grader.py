@@ -67,7 +67,7 @@ def drawn(cache: Path, first: int, spines: int, *, processes: int, say: Callable
             path.with_suffix(".part.npz").rename(path)
             if done % 8 == 0:
                 say(f"phantom crops: {done * _CHUNK * len(Level) * _LOOKS} drawn")
-    found = [dict(np.load(cache / f"{s}.npz")) for s in starts]
+    found = [dict(np.load(cache / f"{s}.npz", allow_pickle=False)) for s in starts]
     joined = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
     pixels = joined.pop("pixels").astype(np.float32)
     pixels /= np.float32(255)

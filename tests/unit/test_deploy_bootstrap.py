@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,9 @@ def test_a_bundle_is_verified_before_anything_starts(tmp_path: Path) -> None:
     """One wrong byte, or another digest than the site wrote down, and nothing starts."""
     (tmp_path / "weights").write_bytes(b"right")
     (tmp_path / "bundle.toml").write_text(
-        'name = "b"\nversion = "1"\nclinical = false\nscale = "RSNA 3-grade"\nconditions = ["canal"]\nfooter = ""\n'
-        'intended_use = ""\nexclusions = ""\ntraining_data = []\ngrader = "logistic"\nlibraries = {}\nevaluation = {}\n'
+        'format = 2\nname = "b"\nversion = "1"\nclinical = false\nscale = "RSNA 3-grade"\nconditions = ["canal"]\n'
+        'footer = ""\nintended_use = ""\nexclusions = ""\ntraining_data = []\ngrader = "logistic"\nlibraries = {}\n'
+        "evaluation = {abstention_normal_mild = 0, abstention_severe = 0}\n"
         f'[files]\nweights = "{hashlib.sha256(b"right").hexdigest()}"\n[backbone]\nname = "x"\nsize_px = 8\n'
         "[preprocessing]\ncrop_mm = 64\ncrop_px = 128\nnoise_ssim_min = 0.8\nmax_distance = 9\nset_coverage = 0.9\n"
         "uncertain_below = 0\n"
@@ -87,3 +89,41 @@ def test_a_bundle_is_verified_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"wrong")
     with pytest.raises(Misconfigured, match="weights"):
         fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("format = 2\n", "", "models convert"),
+        ("format = 2", "format = 1", "models convert"),
+        ("clinical = false", "clinical = true", "bundle_digest"),
+        ("abstention_severe = 0", "abstention_severe = 0.5", "Severe"),
+        ("abstention_severe = 0", "abstention_other = 0", "abstains"),
+    ],
+)
+def test_a_bundle_that_may_not_grade_stops_the_start(starter_copy: Path, old: str, new: str, text: str) -> None:
+    """By its manifest alone, so that every process and `config check` says so, not only the grader."""
+    path = starter_copy / "bundle.toml"
+    stated = path.read_text().replace("abstention_severe = 0.0", "abstention_severe = 0")
+    assert old in stated
+    path.write_text(stated)
+    assert bootstrap.fingerprint(Settings.model_validate({"grading": {"bundle": starter_copy}})).bundle_digest
+    path.write_text(stated.replace(old, new))
+    with pytest.raises(Misconfigured, match=text):
+        bootstrap.fingerprint(Settings.model_validate({"grading": {"bundle": starter_copy}}))
+
+
+def test_a_clinical_bundle_with_its_digest_in_the_settings_starts(starter_copy: Path) -> None:
+    path = starter_copy / "bundle.toml"
+    path.write_text(path.read_text().replace("clinical = false", "clinical = true"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    tree = {"grading": {"bundle": starter_copy, "bundle_digest": digest}}
+    assert bootstrap.fingerprint(Settings.model_validate(tree)).bundle_digest == digest
+
+
+@pytest.fixture
+def starter_copy(tmp_path: Path) -> Path:
+    """The bundle that comes with Cauda, to be changed."""
+    source = bootstrap.starter()
+    assert source is not None
+    return Path(shutil.copytree(source, tmp_path / "starter"))
