@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from cauda.archive.find import images_of
+from cauda.archive.find import class_of, echoes_any_key, images_of
 from cauda.archive.protocol import open_archive
+from cauda.core.domain import Reason
+from cauda.core.errors import Unavailable
 from cauda.core.settings import Settings
 
 Held = dict[str, str]
@@ -29,10 +31,12 @@ def held_instances(settings: Settings, sop_uids: Sequence[str], places: Mapping[
     source = settings.source
     with open_archive(source.archive(), settings.node.aet, (), timeout_s=source.timeout_s) as archive:
         for (study_uid, series_uid), wanted in series.items():
-            listed = images_of(archive, study_uid=study_uid, series_uid=series_uid)
+            listed = images_of(archive, study_uid, series_uid)
             held |= {sop_uid: listed[sop_uid] for sop_uid in wanted if sop_uid in listed}
         for sop_uid in sop_uids:
             if sop_uid not in held:
-                listed = images_of(archive, sop_uid=sop_uid)
-                held |= {sop_uid: listed[sop_uid]} if sop_uid in listed else {}
+                sop_class = class_of(archive, sop_uid)
+                held |= {} if sop_class is None else {sop_uid: sop_class}
+        if held and echoes_any_key(archive, "SOPInstanceUID"):
+            raise Unavailable(Reason.DESTINATION_BUSY, "the archive answers that it holds what nobody has")
     return held

@@ -184,27 +184,29 @@ class Archive:
                 yield 0xFF00, match
         elif question.QueryRetrieveLevel == "IMAGE" and not question.SOPInstanceUID:
             for uid in self.images.get(question.SeriesInstanceUID, []):
-                match = Dataset()
-                match.QueryRetrieveLevel = "IMAGE"
-                match.SOPInstanceUID = uid
-                yield 0xFF00, match
+                yield 0xFF00, _image(question, uid)
         elif question.QueryRetrieveLevel == "IMAGE":
             uid = str(question.SOPInstanceUID)
             if uid in self.received and self.lists_stored and uid not in self.hidden:
-                match = Dataset()
-                match.QueryRetrieveLevel = "IMAGE"
-                match.SOPInstanceUID = uid
-                yield 0xFF00, match
+                yield 0xFF00, _image(question, uid)
             if question.SOPInstanceUID in self.holds:
-                match = Dataset()
-                match.QueryRetrieveLevel = "IMAGE"
-                match.SOPInstanceUID = question.SOPInstanceUID
-                match.StudyInstanceUID = self.holds[question.SOPInstanceUID]
-                yield 0xFF00, match
+                yield 0xFF00, _image(question, uid, StudyInstanceUID=self.holds[question.SOPInstanceUID])
         elif question.StudyInstanceUID in self.studies:
             yield 0xFF00, self.studies[question.StudyInstanceUID]
             if self.also is not None:
                 yield 0xFF00, self.also
+
+
+def _image(question: Dataset, uid: str, **other: str) -> Dataset:
+    """A match at IMAGE level, with the keys that were asked."""
+    match = Dataset()
+    match.QueryRetrieveLevel = "IMAGE"
+    match.StudyInstanceUID = question.get("StudyInstanceUID", "")
+    match.SeriesInstanceUID = question.get("SeriesInstanceUID", "")
+    match.SOPInstanceUID = uid
+    for keyword, value in other.items():
+        setattr(match, keyword, value)
+    return match
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cauda.archive.dimse import open_dimse
 from cauda.archive.find import question_of
-from cauda.archive.web import open_web
+from cauda.archive.protocol import Archive, open_archive
 from cauda.core import deliveries
 from cauda.core.errors import Misconfigured, Rejected, Unavailable
 from cauda.core.settings import Destination
@@ -29,10 +28,9 @@ def negotiated(post: Post, to: Destination, sop_classes: Sequence[str], study_ui
 
     None while nobody knows.
     """
-    timeout_s = post.settings.delivery.network_timeout_s
+    answer = _asked(post, to, sop_classes, study_uid)
     if to.kind == "stow":
-        return _web(to, study_uid, timeout_s)
-    answer = _dimse(to, to.calling_aet or post.settings.node.aet, sop_classes, study_uid, timeout_s)
+        return answer
     if answer is not None:
         with post.ledger.write() as conn:
             deliveries.takes(post.ledger, conn, to.name, sorted(answer.sop_classes), can_find=answer.can_find)
@@ -47,27 +45,24 @@ def numbers_in_use(post: Post, kept: Sequence[str], archives: Sequence[Abilities
     return {*numbers.written(post, kept), *(number for one in archives if one for number in one.series_numbers)}
 
 
-def _dimse(
-    to: Destination, calling_aet: str, sop_classes: Sequence[str], study_uid: str, timeout_s: float
-) -> Abilities | None:
+def _asked(
+    post: Post, to: Destination, sop_classes: Sequence[str], study_uid: str
+) -> Abilities | None:  # fmt: skip
+    """What it says now; None while it is away. STOW-RS negotiates nothing; whether it answers shows when asked."""
+    timeout_s = post.settings.delivery.network_timeout_s
     try:
-        with open_dimse(to, calling_aet, sop_classes, timeout_s=timeout_s) as peer:
+        with open_archive(to, post.settings.node.aet, sop_classes, timeout_s=timeout_s) as archive:
+            can_find = archive.can_find and (archive.takes is not None or _answers(archive))
             return Abilities(
-                can_find=peer.can_find, sop_classes=peer.takes, series_numbers=numbers.listed(peer, study_uid)
+                can_find=can_find,
+                sop_classes=archive.takes or frozenset(),
+                series_numbers=numbers.listed(archive, study_uid) if can_find else (),
             )
     except Rejected:
         return Abilities(can_find=False, sop_classes=frozenset())
-    except Unavailable:
-        return None
-
-
-def _web(to: Destination, study_uid: str, timeout_s: float) -> Abilities | None:
-    """STOW-RS negotiates nothing; whether questions are answered shows when one is asked."""
-    question = question_of("STUDY", StudyInstanceUID="2.25.1")
-    try:
-        with open_web(to, timeout_s=timeout_s) as archive:
-            can_find = archive.find(question) is not None
-            listed = numbers.listed(archive, study_uid) if can_find else ()
-            return Abilities(can_find=can_find, sop_classes=frozenset(), series_numbers=listed)
     except (Misconfigured, Unavailable):
         return None
+
+
+def _answers(archive: Archive) -> bool:
+    return archive.find(question_of("STUDY", StudyInstanceUID="2.25.1")) is not None

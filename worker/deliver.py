@@ -34,6 +34,7 @@ from cauda.core.schema import READ, WITHDRAWING, ResultKind, RevisionKind
 from cauda.core.settings import Destination
 from cauda.pipeline.report_json import from_json
 from cauda.worker import folder, identity, outbox
+from cauda.worker.accession_numbers import accession_numbers
 from cauda.worker.addressees import addressees, is_phantom
 from cauda.worker.confirm import confirm_next
 from cauda.worker.exchange import as_taken, proposed
@@ -114,7 +115,8 @@ def _send(post: Post, claim: Claim, to: Destination) -> str:
         with post.ledger.read() as conn:
             images = [one.sop_uid for one in revisions.inputs(conn, claim.revision_id)]
             ours = revisions.result_series(conn, claim.study_uid)
-        _judge(post, claim, to, identity.check(archive, result, identity.sample(images), ours))
+        numbers = partial(accession_numbers, post, claim.study_uid, claim.revision_id)
+        _judge(post, claim, to, identity.check(archive, result, identity.sample(images), ours, numbers))
         chosen = claim if archive.takes is None else as_taken(post, claim, archive.takes)
         if chosen is not claim:
             content = outbox.get(post, chosen.path, chosen.sha256)
@@ -157,12 +159,19 @@ def _judge(post: Post, claim: Claim, to: Destination, check: Check) -> None:
             return
         case Verdict.UNKNOWN:
             _unchecked(post, claim, to)
+        case Verdict.ABSENT if check.foreign:
+            raise Unavailable(
+                Reason.STUDY_ABSENT,
+                "the archive answers about other studies or images, or leaves out the UIDs asked: it ignores keys",
+            )
         case Verdict.ABSENT | Verdict.OTHER if claim.kind in WITHDRAWING:  # what was sent is not there any more
             raise Rejected(Reason.IDENTITY_MISMATCH, "the archive has no such study of this patient")
         case Verdict.ABSENT:
             raise Unavailable(Reason.STUDY_ABSENT, "the archive does not have the study yet")
         case Verdict.OTHER:
             words = f"the archive has this study with another {', '.join(check.differing)}"
+            if check.ambiguous:
+                words = f"the archive has several studies or patients for it: {', '.join(check.differing)} differs"
             with post.ledger.write() as conn:
                 # since it was claimed: the later ones are asked about. No later note names what a note names.
                 if claim.kind in READ and supersession.is_outdated(conn, claim.sop_uid):

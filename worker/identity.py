@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, encode_string
 
-from cauda.archive.find import question_of
+from cauda.archive.find import echoes_any_key, question_of, studies_with
+from cauda.archive.matches import text
 from cauda.archive.protocol import Archive
 
 # What decides, and in whose absence from the result nothing is claimed. An absent PatientID is a claim: an archive
 # files the object under a patient of its own.
 _DECIDING = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
 _CLAIMED_IF_EMPTY = ("PatientID",)
+# In what several answers for one study are different patients.
+_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
 # What results copy from the archive with ``demographics = archive``.
 _COPIED = (
     *_DECIDING, "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
@@ -36,55 +39,66 @@ class Verdict(StrEnum):
 class Check:
     """The verdict; with OTHER, which attributes differ and what the archive has (`stated`), which is patient data.
 
-    ``archive`` is empty where it has the study more than once: no one can say which is right.
+    ``archive`` is empty where it has the study more than once: no one can say which is right; it is `ambiguous` where
+    those are different patients or studies. ``foreign`` counts matches that answer something that was not asked.
     """
 
     verdict: Verdict
     differing: tuple[str, ...] = ()
     archive: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ambiguous: bool = False
+    foreign: int = 0
 
 
-def check(peer: Archive, result: Dataset, source_sop_uid: str | None, ours: Collection[str] = ()) -> Check:
+def check(
+    peer: Archive, result: Dataset, source_sop_uid: str | None, ours: Collection[str] = (),
+    accession_numbers: Callable[[], Collection[str]] = tuple,
+) -> Check:  # fmt: skip
     """Look the study of a result up: by its Study UID, then by an image it was made from.
 
     ``ours`` are the Series UIDs of all our results: a study that holds nothing else there has lost its images.
+    ``accession_numbers`` reads those of the study's images, of which there may be several.
     """
-    if not peer.can_find:
-        return Check(verdict=Verdict.UNKNOWN)
     uid = str(result.StudyInstanceUID)
-    answer = peer.find(_study(uid))
+    answer = peer.ask(_study(uid))
     if answer is None:
         return Check(verdict=Verdict.UNKNOWN)
-    found = [match for match in answer if _value(match, "StudyInstanceUID") in {"", uid}]  # not whatever comes along
+    found, foreign, key = answer.matches, answer.foreign, "StudyInstanceUID"
     if found and _holds_only(peer, uid, ours):
         found = []
     if not found and source_sop_uid is not None:
-        found = _study_of(peer, source_sop_uid)
+        images = studies_with(peer, source_sop_uid)
+        studies = [text(image, "StudyInstanceUID") for image in images.matches] if images else []
+        foreign += images.foreign if images else 0
+        key = "SOPInstanceUID"
+        if len(studies) > 1 and not echoes_any_key(peer, key):
+            return Check(verdict=Verdict.OTHER, differing=("StudyInstanceUID",), ambiguous=True)
+        found = (peer.find(_study(studies[0])) or []) if len(studies) == 1 else []
     if not found:
-        return Check(verdict=Verdict.ABSENT)
+        return Check(verdict=Verdict.ABSENT, foreign=foreign)
     archive = stated(found[0]) if len(found) == 1 else {}  # first: reading a value decodes it
-    for match in found:
-        if differing := differences(result, match):
-            return Check(verdict=Verdict.OTHER, differing=differing, archive=archive)
-    return Check(verdict=Verdict.SAME)
+    ambiguous = _ambiguous(found)
+    differing = ambiguous or next(filter(None, (differences(result, one, accession_numbers) for one in found)), ())
+    if not differing:
+        return Check(verdict=Verdict.SAME)
+    if echoes_any_key(peer, key):
+        return Check(verdict=Verdict.ABSENT, foreign=foreign + len(found))
+    return Check(verdict=Verdict.OTHER, differing=differing, archive=archive, ambiguous=bool(ambiguous))
 
 
 def _holds_only(peer: Archive, study_uid: str, series_uids: Collection[str]) -> bool:
     """Whether the archive lists series of the study, and only these; an archive that lists none says nothing."""
-    listed = peer.find(question_of("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")) if series_uids else None
-    known = {str(match.get("SeriesInstanceUID") or "") for match in listed or ()} - {""}
+    question = question_of("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")
+    listed = peer.find(question) if series_uids else None
+    known = {text(match, "SeriesInstanceUID") for match in listed or ()}
     return bool(known) and known <= set(series_uids)
 
 
-def _study_of(peer: Archive, sop_uid: str) -> list[Dataset]:
-    """The studies that hold an image, whatever their UID; empty also where the archive does not search so deep."""
-    image = question_of("IMAGE", StudyInstanceUID="", SeriesInstanceUID="", SOPInstanceUID=sop_uid)
-    studies = {str(match.get("StudyInstanceUID") or "") for match in peer.find(image) or ()} - {""}
-    return [
-        match
-        for uid in sorted(studies)
-        for match in peer.find(_study(uid)) or ()
-    ]  # fmt: skip
+def _ambiguous(found: Sequence[Dataset]) -> tuple[str, ...]:
+    """In which attributes several matches for one study are different patients."""
+    return tuple(
+        keyword for keyword in _PATIENT if len({value for match in found if (value := text(match, keyword))}) > 1
+    )
 
 
 def _study(uid: str) -> Dataset:
@@ -92,19 +106,22 @@ def _study(uid: str) -> Dataset:
     return question_of("STUDY", **dict.fromkeys(_COPIED, ""), StudyInstanceUID=uid)
 
 
-def differences(result: Dataset, match: Dataset) -> tuple[str, ...]:
-    """The attributes in which the archive's study is another one; what it does not say is unknown, not other."""
+def differences(
+    result: Dataset, match: Dataset, accession_numbers: Callable[[], Collection[str]] = tuple
+) -> tuple[str, ...]:
+    """The attributes in which the archive's study is another one; what it does not say is unknown, not other.
+
+    An accession number is right if it is one of the study's.
+    """
     differing = []
     for keyword in ("StudyInstanceUID", *_DECIDING):
-        ours, theirs = _value(result, keyword), _value(match, keyword)
+        ours, theirs = text(result, keyword), text(match, keyword)
         claimed = bool(ours) or keyword in _CLAIMED_IF_EMPTY
         if theirs and claimed and ours != theirs:
             differing.append(keyword)
+    if "AccessionNumber" in differing and text(match, "AccessionNumber") in accession_numbers():
+        differing.remove("AccessionNumber")
     return tuple(differing)
-
-
-def _value(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword) or "").strip()
 
 
 def stated(match: Dataset) -> dict[str, str]:

@@ -19,7 +19,7 @@ def listed(archive: Archive, study_uid: str) -> Collection[int]:
     """Those that an archive lists, which may hold series that never came here; none where it does not say."""
     question = question_of("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesNumber="")
     try:
-        return _numbers(archive.find(question) or ()) if archive.can_find else ()
+        return _numbers(archive.find(question) or ())
     except Unavailable:
         return ()
 

@@ -13,6 +13,7 @@ from typing import Any
 import builders
 import pytest
 from dicom_peers import orthanc
+from key_ignoring_archive import key_ignoring
 from ledgers import FINGERPRINT, House
 from listener_house import listener, store
 from peers import HOST, free_port, until
@@ -64,7 +65,7 @@ def known(house: House, study_uid: str) -> Mapping[str, int | None] | None:
 
 @pytest.mark.parametrize(
     "without",
-    [(), ("NumberOfSeriesRelatedInstances",), ("Modality",), ("StudyInstanceUID", "QueryRetrieveLevel"),
+    [(), ("NumberOfSeriesRelatedInstances",), ("Modality",), ("QueryRetrieveLevel",),
      ("SeriesDescription", "NumberOfSeriesRelatedInstances", "Modality")],
 )  # fmt: skip
 def test_whatever_an_archive_leaves_out_its_series_are_counted(house: House, without: tuple[str, ...]) -> None:
@@ -297,14 +298,40 @@ def test_a_web_archive_that_counts_as_text_and_asks_who_we_are(house: House) -> 
     images = builders.mr_study(1)
     axial, sagittal = dict.fromkeys(str(image.SeriesInstanceUID) for image in images)
     receive(house, images)
-    body = [
+    study = {"0020000D": {"vr": "UI", "Value": [images[0].StudyInstanceUID]}}
+    body: list[dict[str, Any]] = [
         {"0020000E": {"vr": "UI", "Value": [axial]}, "00080060": {"vr": "CS", "Value": ["MR"]},
          "00201209": {"vr": "IS", "Value": ["5"]}},
         {"0020000E": {"vr": "UI", "Value": [sagittal]}, "00201209": {"vr": "IS"}},
         {"0020000E": {"vr": "UI", "Value": ["1.2.9"]}, "00080060": {"vr": "CS", "Value": ["SR"]}},
     ]  # fmt: skip
-    with web(200, json.dumps(body).encode()) as (url, asked):
+    with web(200, json.dumps([study | series for series in body]).encode()) as (url, asked):
         asker(house, url, authorization="Bearer abc").ask_due()
     assert known(house, images[0].StudyInstanceUID) == {axial: 5, sagittal: None}
     assert asked[0]["Authorization"] == "Bearer abc"
     assert asked[0]["path"].startswith(f"/pacs/studies/{images[0].StudyInstanceUID}/series?includefield=")
+
+
+@on_sqlite
+@pytest.mark.parametrize("protocol", ["dimse", "stow"])
+@pytest.mark.parametrize(
+    "how", [{"ignores": frozenset({"StudyInstanceUID"})}, {"leaves_out": frozenset({"StudyInstanceUID"})}], ids=str
+)
+def test_series_of_another_study_complete_nothing(house: House, protocol: str, how: dict[str, Any]) -> None:
+    """The archive does not have the study yet, and lists somebody else's instead; what it said is no answer."""
+    images = builders.mr_study(1)
+    receive(house, images)
+    with key_ignoring(protocol) as pacs:
+        pacs.images, pacs.counts = builders.mr_study(2), True
+        if "leaves_out" in how:
+            pacs.images = images
+        for name, value in how.items():
+            setattr(pacs, name, value)
+        ask = asker(house, pacs.url.replace("stow+", "dicomweb+"))
+        for _ in range(2):
+            ask.ask_due()
+            house.time.passes(180)
+    (listing,) = house.rows(schema.listing)
+    assert listing.series is None
+    assert "ignores or leaves out StudyInstanceUID" in listing.problem
+    assert outcome(house) == ""

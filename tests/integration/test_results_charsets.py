@@ -13,7 +13,7 @@ import pytest
 from dicom_peers import Orthanc, orthanc
 from pydicom import Dataset, dcmread
 
-from cauda.archive.dimse import open_dimse
+from cauda.archive.protocol import open_archive
 from cauda.core.settings import Destination
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.results.secondary_capture import secondary_capture
@@ -106,7 +106,7 @@ def test_every_name_of_the_zoo_comes_back_from_orthanc_as_the_images_have_it(
     made: dict[str, tuple[bytes, bytes]] = {}
     destination = Destination.model_validate(pacs.dimse)
     classes = sorted({one.SOPClassUID for one in results(next(iter(files.values())), 0)})
-    with open_dimse(destination, "CAUDA", classes, timeout_s=30) as peer:
+    with open_archive(destination, "CAUDA", classes, timeout_s=30) as peer:
         for number, (expected, path) in enumerate(files.items(), start=1):
             for one in results(path, number):
                 file = tmp_path / f"{one.SOPInstanceUID}.dcm"

@@ -12,8 +12,9 @@ from pydicom import dcmread
 from scripted_archive import Archive, archive
 from worker_house import House, house
 
-from cauda.core import intake
+from cauda.core import intake, retractions
 from cauda.core.domain import Reason
+from cauda.core.retractions import Why
 from cauda.core.schema import RevisionKind
 from cauda.worker.grade import grade_next
 
@@ -66,6 +67,53 @@ def test_what_the_archive_does_not_say_is_unknown_and_not_other(tmp_path: Path, 
         peer.knows(grade(at)[0], **unsaid)
         work(at)
         assert at.states("delivery") == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize(("second", "stated"), [("TRA", "ACC1"), ("TRA", "ACC2"), ("SAG", "ACC2"), ("SAG", None)])
+def test_each_accession_number_of_the_study_is_right(tmp_path: Path, stated: str | None, second: str) -> None:
+    """Two procedures in one exam: one of its series has another number."""
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = builders.mr_study(1, AccessionNumber="ACC1")
+        for image in images:
+            if second in image.SeriesDescription:
+                image.AccessionNumber = "ACC2"
+        assert {image.AccessionNumber for image in images} == {"ACC1", "ACC2"}
+        at.complete(images)
+        assert grade_next(at.post())
+        peer.knows(images[0], AccessionNumber=stated)
+        work(at)
+        assert at.states("delivery") == ["accepted", "accepted"]
+        assert at.rows("study")[0]["hold"] is None
+
+
+def test_a_retraction_goes_where_the_study_has_its_other_number(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = builders.mr_study(1, AccessionNumber="ACC1")
+        for image in images[: len(images) // 2]:
+            image.AccessionNumber = "ACC2"
+        at.complete(images)
+        assert grade_next(at.post())
+        sent = dcmread(tmp_path / at.rows("result", kind="sr")[0]["path"]).AccessionNumber
+        peer.knows(images[0], AccessionNumber="ACC1" if sent == "ACC2" else "ACC2")
+        work(at)
+        assert at.write(retractions.retract, str(images[0].StudyInstanceUID), Why.WRONG_GRADE)
+        assert grade_next(at.post())
+        work(at)
+        assert at.states("delivery")[:3] == ["accepted", "accepted", "accepted"]
+
+
+def test_a_third_accession_number_holds_the_study(tmp_path: Path) -> None:
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        images = builders.mr_study(1, AccessionNumber="ACC1")
+        images[0].AccessionNumber = "ACC2"
+        at.complete(images)
+        assert grade_next(at.post())
+        peer.knows(images[0], AccessionNumber="ACC3")
+        work(at)
+        assert (at.rows("study")[0]["hold"], peer.attempts) == (Reason.IDENTITY_MISMATCH, 0)
 
 
 def test_an_archive_that_cannot_be_asked_gets_results_that_say_so(tmp_path: Path) -> None:

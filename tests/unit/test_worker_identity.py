@@ -37,6 +37,26 @@ def test_what_differs(ours: dict[str, str], theirs: dict[str, str], expected: tu
     assert differences(attributes(**ours), attributes(**theirs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("numbers", "theirs", "expected"),
+    [
+        ({"A1", "A2"}, "A2", ()),
+        ({"A1", "A2"}, "A2 ", ()),
+        ({"A1", "A2"}, "A3", ("AccessionNumber",)),
+        ({"A1", "A2"}, "", ()),
+        ({"A1"}, "A2", ("AccessionNumber",)),
+        (set(), "A2", ("AccessionNumber",)),
+    ],
+)
+def test_an_accession_number_is_right_if_it_is_one_of_the_studys(
+    numbers: set[str], theirs: str, expected: tuple[str, ...]
+) -> None:
+    match = attributes(AccessionNumber=theirs)
+    assert differences(attributes(), match, lambda: numbers) == expected
+    other = attributes(AccessionNumber=theirs, PatientID="P2")
+    assert differences(attributes(), other, lambda: numbers) == ("PatientID", *expected)
+
+
 def test_an_attribute_that_is_not_returned_is_unknown() -> None:
     match = attributes()
     del match.AccessionNumber, match.IssuerOfPatientID
