@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
 
 from cauda.core import uids
 from cauda.core.domain import Reason
@@ -61,6 +63,14 @@ _ASKED = [
         "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence",
     )
 ]  # fmt: skip
+# How much is read of each: a functional group may hold what a maker put there, text is short.
+_TEXT_BYTES, _SEQUENCE_BYTES = 1 << 14, 1 << 18
+MOST_BYTES = dict.fromkeys(_ASKED, _TEXT_BYTES) | {
+    tag_for_keyword(keyword) or 0: _SEQUENCE_BYTES
+    for keyword in (
+        "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence",
+    )
+}  # fmt: skip
 _APART = {tag_for_keyword("SOPInstanceUID"), tag_for_keyword("SpecificCharacterSet")}
 _KEPT_BYTES = 4096  # of a header whose meaning is kept for the next image
 
@@ -103,6 +113,14 @@ def read(source: Path | BinaryIO) -> tuple[Header, FileMetaDataset]:
         return _read(dataset), dataset.file_meta
     except InvalidDicomError as error:
         raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file") from error
+    except _MALFORMED as error:  # their text may hold values
+        raise Rejected(Reason.NOT_DICOM, f"header cannot be read ({type(error).__name__})") from None
+
+
+def read_elements(content: bytes, *, implicit: bool, big: bool) -> Header:
+    """The header of a data set of which there is an excerpt: the elements of `MOST_BYTES`. Rejected as by `read`."""
+    try:
+        return _read(read_dataset(BytesIO(content), implicit, not big))
     except _MALFORMED as error:  # their text may hold values
         raise Rejected(Reason.NOT_DICOM, f"header cannot be read ({type(error).__name__})") from None
 

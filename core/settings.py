@@ -100,6 +100,13 @@ class Limits(_Section):
     max_associations_per_peer: int = Field(default=20, ge=1)
     max_object_bytes: int = Field(default=2 * 1024**3, ge=1024)
     max_pdu_bytes: int = Field(default=262_144, ge=4096)
+    # of one object, beyond which it is refused; what is accepted costs no more than this, here and in a worker
+    max_inflated_bytes: int = Field(default=512 * 1024**2, ge=1024)  # of a deflated data set
+    max_inflated_ratio: int = Field(default=200, ge=1)  # to one, once it has come to 16 MiB
+    max_element_bytes: int = Field(default=256 * 1024**2, ge=1024)  # of any value but pixels
+    max_items: int = Field(default=100_000, ge=1)  # of all sequences together
+    max_nesting: int = Field(default=32, ge=1, le=100)
+    max_pixel_bytes: int = Field(default=1024**3, ge=1024)  # frames x rows x columns x samples x bits / 8, as stated
     min_free_bytes: int = Field(default=5 * 1024**3, ge=0)
     acse_timeout_s: Seconds = 30
     dimse_timeout_s: Seconds = 60

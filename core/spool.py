@@ -116,12 +116,34 @@ def abandoned(spool: Spool, own: Path) -> Iterator[Arrivals]:
             yield Arrivals(folder, fd)
 
 
-def remove_if_empty(arrivals: Arrivals) -> None:
-    """Remove an adopted landing folder that holds nothing any more."""
+def remove_prepared(spool: Spool, own: Path) -> int:
+    """Give back the room of the files that dead listeners had prepared; returns how many there were."""
+    count = 0
+    for arrivals in abandoned(spool, own):
+        try:
+            count += remove_unacknowledged(arrivals)
+        finally:
+            arrivals.close()
+    return count
+
+
+def remove_unacknowledged(arrivals: Arrivals) -> int:
+    """Remove what was prepared or half received in a landing folder that is not in use; returns how many files.
+
+    Each crash leaves as much as `Slots` makes: it goes before anything else is done with the folder.
+    """
+    count = 0
     for path in arrivals.folder.iterdir():
         if path.suffix == PART or _cut_short(path) or (path.suffix == slots.SUFFIX and seal.name_in(path) is None):
             with suppress(OSError):
                 path.unlink()  # never acknowledged
+                count += 1
+    return count
+
+
+def remove_if_empty(arrivals: Arrivals) -> None:
+    """Remove an adopted landing folder that holds nothing any more."""
+    remove_unacknowledged(arrivals)
     (arrivals.folder / ".lock").unlink(missing_ok=True)
     with suppress(OSError):  # something landed meanwhile: leave it
         arrivals.folder.rmdir()

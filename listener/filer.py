@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -24,7 +23,7 @@ from cauda.core.errors import Rejected, Unavailable
 from cauda.core.folders import fsync_file, fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
-from cauda.listener import part10
+from cauda.listener import landed, part10
 from cauda.listener.part10 import Origin
 
 BATCH = 64
@@ -177,6 +176,7 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
     count = 0
     for arrivals in spool.abandoned(store, own):
         try:
+            spool.remove_unacknowledged(arrivals)
             left = spool.waiting(arrivals.folder)
             for start in range(0, len(left), BATCH):
                 file_or_set_aside(ledger, store, "", [Arrived(path) for path in left[start : start + BATCH]])
@@ -244,18 +244,18 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
                 continue  # a repeated batch: filed before the crash
             if one.path.suffix == slots.SUFFIX:
                 seal.cut(one.path)
-            content = one.path.read_bytes()
             try:
-                header, meta = headers.read(BytesIO(content))
+                found = landed.read(one.path)
             except Rejected:
                 placed.unreadable.append(one.path)
                 continue
+            header = found.header
             if (header.study_uid, header.sop_uid) in seen:
                 # the same object twice: the second is compared with the first once that is entered
                 placed.batch, placed.rest = batch[:place], batch[place:]
                 break
             seen.add((header.study_uid, header.sop_uid))
-            placed.filed[one.path] = _placed(store, one.path, content, header, part10.origin_of(meta), conn)
+            placed.filed[one.path] = _placed(store, one.path, header, found.origin, conn)
     return placed
 
 
@@ -295,10 +295,8 @@ def _note(ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended |
             peers.learned(ledger, conn, one.aet, one.address)
 
 
-def _placed(
-    store: spool.Spool, path: Path, content: bytes, header: headers.Header, origin: Origin | None, conn: Connection
-) -> Filed:
-    sha256, dataset_sha256, size = part10.digests(content)
+def _placed(store: spool.Spool, path: Path, header: headers.Header, origin: Origin | None, conn: Connection) -> Filed:
+    sha256, dataset_sha256, size = part10.digests(path)
     kept = intake.versions(conn, header.study_uid, header.sop_uid)
     known = next((row for row in kept if row.dataset_sha256 == dataset_sha256), None)
     current = next((row for row in kept if row.current), None)
@@ -311,7 +309,7 @@ def _placed(
             store, path, header.study_uid, header.sop_uid, first_version=first, same=part10.same_dataset
         )
         if not stored.samefile(path):
-            sha256, dataset_sha256, size = part10.digests(stored.read_bytes())
+            sha256, dataset_sha256, size = part10.digests(stored)
     same = None
     if current is not None and known is None:
         # A version that somebody removed cannot be compared, and what cannot be shown to be equal is not.

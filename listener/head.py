@@ -1,18 +1,21 @@
 """The bounded head parse at the door: who an object says it is, and whether it is whole.
 
-Walks element headers only; no value is decoded but five UIDs. Works on implicit, explicit, big endian and deflated
-data sets (PS3.5 section 7).
+Walks element headers only; no value is decoded but UIDs and the size of the picture. Works on implicit, explicit, big
+endian and deflated data sets (PS3.5 section 7); a deflated one passes in pieces, and is never there whole.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
+from cauda.core.settings import Limits
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
@@ -21,14 +24,14 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT_VRS = frozenset({b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN",
                         b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"})  # fmt: skip
+_SEQUENCES = frozenset({b"SQ", b"UN"})  # or may be
 _SHORT_LITTLE = frozenset(int.from_bytes(vr, "little") for vr in _SHORT_VRS)
 _SHORT_BIG = frozenset(int.from_bytes(vr, "big") for vr in _SHORT_VRS)
 _LITTLE, _BIG = (
-    tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I")) for order in "<>"
+    tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I", "H")) for order in "<>"
 )
 _UNDEFINED = 0xFFFFFFFF
-_MAX_DEPTH = 32
-_PIXEL_DATA = 0x7FE00010
+_PIXEL_DATA, _PIXEL_GROUP = 0x7FE00010, 0x7FE0
 _FIRST, _BEHIND_PIXELS, _DELIMITERS = 0x00010000, 0x7FE10000, 0xFFFE0000  # of groups in a data set
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UID_TAGS = {
@@ -37,6 +40,13 @@ _UID_TAGS = {
     0x0020000D: "Study Instance UID",
     0x0020000E: "Series Instance UID",
 }
+_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
+_WANTED = dict.fromkeys((*_UID_TAGS, _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS), 128)  # most bytes of a value
+# Sequences and items of so few bytes are not looked into where they cannot nest too deep; a level takes 16 bytes at
+# least. All of those together hold no more items than this.
+_SMALL_BYTES, _LEVEL_BYTES, _UNSEEN_ITEMS = 256, 16, 10_000
+_CHUNK_BYTES = 1 << 16
+_RATIO_FROM_BYTES = 16 << 20  # what inflates to less may be as dense as it likes
 
 
 class Head(NamedTuple):
@@ -48,87 +58,174 @@ class Head(NamedTuple):
     series_uid: str
 
 
-def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int) -> Head:
-    """The head of a whole data set; Rejected when it is none, cut short, or without valid UIDs.
+def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int, limits: Limits | None = None) -> Head:
+    """The head of a whole data set; Rejected when it is none, cut short, beyond a limit or without valid UIDs.
 
-    ``max_bytes`` bounds what a deflated data set may inflate to.
+    ``max_bytes`` bounds what a deflated data set may inflate to, as ``limits`` does.
     """
-    if transfer_syntax == DEFLATED:
-        data = _inflated(data, max_bytes)
-    walker = _Walker(data, big=transfer_syntax == EXPLICIT_BIG, implicit=transfer_syntax == IMPLICIT_LITTLE)
-    found = walker.top_level()
+    walker = _walker(data, transfer_syntax, max_bytes, limits or Limits(), _WANTED)
+    walker.top_level()
+    _check_pixels(walker)
     values = []
     for tag, name in _UID_TAGS.items():
-        raw = found.get(tag, b"").rstrip(b"\0 ")
+        raw = walker.value(tag).rstrip(b"\0 ")
         if not raw:
             raise Rejected(Reason.UID_INVALID, f"data set has no {name}")
         values.append(uids.checked(raw.decode("ascii", "replace"), name))
     return Head(*values)
 
 
-def _inflated(data: bytes | memoryview, max_bytes: int) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        out = inflater.decompress(data, max_bytes + 1)
-    except zlib.error as error:
-        raise Rejected(Reason.NOT_DICOM, "deflated data set cannot be inflated") from error
-    if len(out) > max_bytes:
-        raise Rejected(Reason.TOO_LARGE, f"data set inflates to more than {max_bytes >> 20} MiB")
-    if not inflater.eof:
-        raise Rejected(Reason.TRUNCATED, "deflated data set is cut short")
-    return out
+class Excerpt(NamedTuple):
+    """Some elements of a data set in its own encoding, but never deflated."""
+
+    content: bytes
+    implicit: bool
+    big: bool
+
+
+def excerpt(data: bytes | memoryview, transfer_syntax: str, most_bytes: Mapping[int, int], limits: Limits) -> Excerpt:
+    """The elements of these tags at the top level, those longer than ``most_bytes`` left out.
+
+    Of a sequence that is longer, the items from its beginning that fit. Raises Rejected as `parse` does.
+    """
+    walker = _walker(data, transfer_syntax, limits.max_inflated_bytes, limits, most_bytes)
+    walker.top_level()
+    order = ">" if walker.big else "<"
+    out = bytearray()
+    for tag, (vr, value) in sorted(walker.found.items()):
+        out += struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+        if walker.implicit:
+            out += struct.pack(order + "I", len(value))
+        elif vr in _SHORT_VRS:
+            out += vr + struct.pack(order + "H", len(value))
+        else:
+            out += vr + b"\0\0" + struct.pack(order + "I", len(value))
+        out += value
+    return Excerpt(bytes(out), walker.implicit, walker.big)
+
+
+def _walker(
+    data: bytes | memoryview, transfer_syntax: str, max_bytes: int, limits: Limits, wanted: Mapping[int, int]
+) -> _Walker:
+    big, implicit = transfer_syntax == EXPLICIT_BIG, transfer_syntax == IMPLICIT_LITTLE
+    if transfer_syntax != DEFLATED:
+        return _Walker(data, limits, wanted, big=big, implicit=implicit)
+    inflated = _Inflated(data, min(max_bytes, limits.max_inflated_bytes), limits.max_inflated_ratio)
+    return _Walker(b"", limits, wanted, big=False, implicit=False, more=inflated.more)
+
+
+class _Inflated:
+    """A deflated data set in pieces (PS3.5 A.5)."""
+
+    def __init__(self, data: bytes | memoryview, most_bytes: int, most_ratio: int) -> None:
+        self._data = data
+        self._at = 0
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._most_bytes = most_bytes
+        self._most_ratio = most_ratio
+        self._count = 0
+
+    def more(self) -> bytes:
+        """The next piece; empty at the end. Raises Rejected."""
+        out = b""
+        while not out and not self._inflater.eof:
+            held = self._inflater.unconsumed_tail
+            if not held:
+                held = bytes(self._data[self._at : self._at + _CHUNK_BYTES])
+                self._at += len(held)
+            try:
+                out = self._inflater.decompress(held, _CHUNK_BYTES)
+            except zlib.error as error:
+                raise Rejected(Reason.NOT_DICOM, "deflated data set cannot be inflated") from error
+            if not held and not out and not self._inflater.eof:
+                raise Rejected(Reason.TRUNCATED, "deflated data set is cut short")
+        self._count += len(out)
+        if self._count > self._most_bytes:
+            raise _beyond(f"inflates to more than {_size(self._most_bytes)}", "max_inflated_bytes")
+        if self._count > max(self._most_ratio * len(self._data), _RATIO_FROM_BYTES):
+            raise _beyond(f"inflates to more than {self._most_ratio} fold", "max_inflated_ratio")
+        return out
 
 
 class _Walker:
     """A position in a data set; every move is checked against its end."""
 
-    def __init__(self, data: bytes | memoryview, *, big: bool, implicit: bool) -> None:
-        self.data = data
-        self.at = 0
+    def __init__(
+        self,
+        data: bytes | memoryview,
+        limits: Limits,
+        wanted: Mapping[int, int],
+        *,
+        big: bool,
+        implicit: bool,
+        more: Callable[[], bytes] | None = None,
+    ) -> None:
+        self.data = data  # all of it, or the piece that is being looked at
+        self.more = more
+        self.base = 0  # where the piece begins
+        self.at = 0  # in it
         self.end = len(data)
-        self.without_vr, self.with_vr, self.four, self.u32 = _BIG if big else _LITTLE
+        self.last = sys.maxsize  # the end of the sequence of known length that is being looked into
+        self.without_vr, self.with_vr, self.four, self.u32, self.u16 = _BIG if big else _LITTLE
         self.short_vrs = _SHORT_BIG if big else _SHORT_LITTLE
+        self.big = big
         self.implicit = implicit
+        self.limits = limits
+        self.levels = limits.max_nesting
+        self.small = min(_SMALL_BYTES, self.levels * _LEVEL_BYTES)  # at the top level
+        self.items_left = limits.max_items
+        self.unseen_left = min(_UNSEEN_ITEMS, limits.max_items)
+        self.wanted = wanted
+        self.found: dict[int, tuple[bytes, bytes]] = {}  # VR and value by tag
+        self.copy: _Copy | None = None  # of the sequence that is being walked, where it is wanted
 
-    def top_level(self) -> dict[int, bytes]:
-        """Walk to the end; returns the raw values of the UID elements."""
-        found: dict[int, bytes] = {}
+    def value(self, tag: int) -> bytes:
+        """The value of a wanted element; empty where there is none."""
+        return self.found.get(tag, (b"", b""))[1]
+
+    def top_level(self) -> None:
+        """Walk to the end; what is wanted is in `found` then."""
         previous = -1
-        while self.at < self.end:
-            if self.at + 8 > self.end and not any(self.data[self.at :]):
-                return found  # padding
+        while self.at < self.end or self.there(1):
+            if self.at + 8 > self.end and not self.there(8) and not any(self.data[self.at :]):
+                return  # padding
             tag, vr, length = self.header(self.implicit)
             if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
                 raise _none()
             previous = tag
-            if length == _UNDEFINED:
-                if tag == _PIXEL_DATA:
-                    self.fragments()
-                else:
-                    self.items(implicit=self.implicit or vr == b"UN", depth=1)
+            wanted = self.wanted.get(tag, 0)
+            if length <= self.small and not wanted and vr not in _SEQUENCES and self.unseen_left > 0:
+                self.unseen_left -= length // 8 if self.implicit else 0
+                self.skip(length)
                 continue
-            start = self.at
-            self.skip(length)
-            if tag in _UID_TAGS:
-                found[tag] = bytes(self.data[start : self.at][:128])
+            self.check_length(tag, length)
+            if length == _UNDEFINED and tag == _PIXEL_DATA:
+                self.fragments()
+            elif length == _UNDEFINED or self.is_sequence(vr, length, implicit=self.implicit, depth=0):
+                self.sequence(tag, vr, length, wanted)
+            elif wanted and length <= wanted:
+                self.found[tag] = vr, self.take(length)
+            else:
+                self.skip(length)
             if not self.implicit:
-                previous = self.plain(previous, found)
-        return found
+                previous = self.plain(previous)
 
-    def plain(self, previous: int, found: dict[int, bytes]) -> int:
+    def plain(self, previous: int) -> int:
         """Past the elements from here on whose header has eight bytes, as `top_level` would; returns the last tag.
 
         Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
         """
         data, at, last, unpack = self.data, self.at, self.end - 8, self.four
-        short, uid_tags = self.short_vrs, _UID_TAGS
+        short, wanted = self.short_vrs, self.wanted
         while at <= last:
             group, element, vr, length = unpack(data, at)
             tag = group << 16 | element
             if vr not in short or tag <= previous:
                 break
-            if tag in uid_tags:
-                found[tag] = bytes(data[at + 8 : at + 8 + length][:128])
+            if tag in wanted and length <= wanted[tag]:
+                if at + 8 + length > self.end:
+                    break  # not all of it is in this piece
+                self.found[tag] = bytes(data[at + 4 : at + 6]), bytes(data[at + 8 : at + 8 + length])
             at += 8 + length
             previous = tag
         if previous >= _DELIMITERS:  # tags only grow, so the last says it for all
@@ -138,50 +235,107 @@ class _Walker:
 
     def header(self, implicit: bool) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
-        at = self.at
-        self.at = at + 8
-        if self.at > self.end:
-            raise _cut_short()
-        data = self.data
-        if implicit:
-            group, element, length = self.without_vr(data, at)
-            return group << 16 | element, b"", length
-        group, element, vr, length = self.with_vr(data, at)
-        if group == 0xFFFE:
-            group, element, length = self.without_vr(data, at)
-            return group << 16 | element, b"", length
-        if vr in _SHORT_VRS:
-            return group << 16 | element, vr, length
-        if vr in _LONG_VRS:
-            self.skip(4)
-            (length,) = self.u32(data, at + 8)
-        elif not (vr.isalpha() and vr.isupper()):
-            raise _none()
+        if self.at + 12 > self.end and not self.there(12):
+            self.need(8)
+        at, data, vr, ahead = self.at, self.data, b"", 8
+        group, element, length = self.without_vr(data, at)
+        if not implicit and group != 0xFFFE:
+            group, element, vr, length = self.with_vr(data, at)
+            if vr in _LONG_VRS:
+                ahead = 12
+                self.need(ahead)
+                (length,) = self.u32(data, at + 8)
+            elif vr not in _SHORT_VRS and not (vr.isalpha() and vr.isupper()):
+                raise _none()
+        self.skip(ahead)
         return group << 16 | element, vr, length
 
+    def check_length(self, tag: int, length: int) -> None:
+        """Raise Rejected for a value that is too long for anything but pixels."""
+        limit = self.limits.max_element_bytes
+        if length != _UNDEFINED and length > limit and tag >> 16 != _PIXEL_GROUP:
+            raise _beyond(f"element longer than {_size(limit)}", "max_element_bytes")
+
+    def is_small(self, length: int, depth: int) -> bool:
+        """Whether so little need not be looked into."""
+        return length <= _SMALL_BYTES and length <= (self.levels - depth) * _LEVEL_BYTES and self.unseen_left > 0
+
+    def is_sequence(self, vr: bytes, length: int, *, implicit: bool, depth: int) -> bool:
+        """Whether a value of known length is a sequence that has to be looked into, or may be one."""
+        if self.is_small(length, depth):
+            self.unseen_left -= length // 8 if vr in _SEQUENCES or implicit else 0
+            return False
+        if vr == b"SQ":
+            return True
+        if not (implicit or vr == b"UN") or length < 8 or not self.there(8):
+            return False
+        return self.without_vr(self.data, self.at)[:2] == (0xFFFE, 0xE000)
+
+    def sequence(self, tag: int, vr: bytes, length: int, wanted: int) -> None:
+        """Past a sequence at the top level; it is copied where it is wanted."""
+        implicit = self.implicit or vr == b"UN"
+        if wanted:
+            self.copy = _Copy(wanted)
+        self.values(length, implicit=implicit, depth=1)
+        if self.copy is not None:
+            self.found[tag] = vr, self.copy.whole_items()
+        self.copy = None
+
+    def values(self, length: int, *, implicit: bool, depth: int) -> None:
+        """Past the items of a sequence of known or undefined length."""
+        if depth > self.levels:
+            raise _beyond(f"nested deeper than {self.levels}", "max_nesting")
+        if length == _UNDEFINED:
+            self.items(implicit=implicit, depth=depth)
+        else:
+            self.within(length, lambda: self.items(implicit=implicit, depth=depth))
+
+    def within(self, length: int, walk: Callable[[], None]) -> None:
+        """Past a value of known length. What in it is no data set is passed over: its end is known."""
+        outer = self.last
+        end = self.base + self.at + length
+        if end > outer:
+            raise _cut_short()
+        self.last = end
+        try:
+            walk()
+        except Rejected as error:
+            if error.reason is Reason.TOO_LARGE or (self.more is None and end > self.end):
+                raise
+        finally:
+            self.last = outer
+        self.skip(end - self.base - self.at)
+
     def items(self, *, implicit: bool, depth: int) -> None:
-        """Past a sequence of undefined length."""
-        if depth > _MAX_DEPTH:
-            raise Rejected(Reason.NOT_DICOM, f"sequences nested deeper than {_MAX_DEPTH}")
-        while True:
+        """Past items until the sequence ends."""
+        while self.base + self.at < self.last:
             tag, _, length = self.header(implicit=True)
             if tag == _SEQUENCE_END:
                 return
             if tag != _ITEM:
                 raise Rejected(Reason.TRUNCATED, "a sequence does not end")
+            self.items_left -= 1
+            if self.items_left < 0:
+                raise _beyond(f"more than {self.limits.max_items} items", "max_items")
             if length == _UNDEFINED:
                 self.item(implicit=implicit, depth=depth)
-            else:
+            elif self.is_small(length, depth):
+                self.unseen_left -= length // 8
                 self.skip(length)
+            else:
+                self.within(length, lambda: self.item(implicit=implicit, depth=depth))
+            if depth == 1 and self.copy is not None:
+                self.copy.mark()
 
     def item(self, *, implicit: bool, depth: int) -> None:
-        """Past one item of undefined length."""
-        while True:
+        """Past the elements of one item."""
+        while self.base + self.at < self.last:
             tag, vr, length = self.header(implicit)
             if tag == _ITEM_END:
                 return
-            if length == _UNDEFINED:
-                self.items(implicit=implicit or vr == b"UN", depth=depth + 1)
+            self.check_length(tag, length)
+            if length == _UNDEFINED or self.is_sequence(vr, length, implicit=implicit, depth=depth):
+                self.values(length, implicit=implicit or vr == b"UN", depth=depth + 1)
             else:
                 self.skip(length)
 
@@ -195,11 +349,86 @@ class _Walker:
                 raise Rejected(Reason.TRUNCATED, "encapsulated pixel data does not end")
             self.skip(length)
 
+    def there(self, count: int) -> bool:
+        """Whether so many bytes follow; they are in the piece then."""
+        if self.at + count <= self.end:
+            return True
+        if self.more is None:
+            return False
+        rest = bytes(self.data[self.at :])
+        while len(rest) < count and (piece := self.more()):
+            rest += piece
+        self.base += self.at
+        self.data, self.at, self.end = rest, 0, len(rest)
+        return count <= self.end
+
+    def need(self, count: int) -> None:
+        """So many bytes in the piece; Rejected past the end."""
+        if self.base + self.at + count > self.last or not self.there(count):
+            raise _cut_short()
+
+    def take(self, count: int) -> bytes:
+        """The next bytes, of which there are few."""
+        self.need(count)
+        at = self.at
+        self.at += count
+        return bytes(self.data[at : self.at])
+
     def skip(self, count: int) -> None:
         """Move on; Rejected past the end."""
-        self.at += count
-        if self.at > self.end:
+        at = self.at + count
+        if at <= self.end and self.base + at <= self.last and self.copy is None:
+            self.at = at
+            return
+        if self.base + self.at + count > self.last:
             raise _cut_short()
+        while self.at + count > self.end:
+            if self.copy is not None:
+                self.copy.add(self.data[self.at : self.end])
+            count -= self.end - self.at
+            self.at = self.end
+            if not self.there(1):
+                raise _cut_short()
+        if self.copy is not None:
+            self.copy.add(self.data[self.at : self.at + count])
+        self.at += count
+
+
+class _Copy:
+    """The beginning of a sequence: whole items of it."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._content = bytearray()
+        self._whole = 0
+
+    def add(self, content: bytes | memoryview) -> None:
+        if len(self._content) <= self._most_bytes:
+            self._content += content[: self._most_bytes + 1]
+
+    def mark(self) -> None:
+        """An item ends here."""
+        if len(self._content) <= self._most_bytes:
+            self._whole = len(self._content)
+
+    def whole_items(self) -> bytes:
+        return bytes(self._content[: self._whole])
+
+
+def _check_pixels(walker: _Walker) -> None:
+    """Raise Rejected where the header says that more would come out of the pixels than anybody should decode."""
+
+    def number(tag: int, absent: int) -> int:
+        value = walker.value(tag)
+        return walker.u16(value)[0] if len(value) >= 2 else absent
+
+    try:
+        frames = int(walker.value(_FRAMES).split(b"\\")[0].strip(b" \0") or 1)
+    except ValueError:
+        frames = 1
+    bits = number(_ROWS, 0) * number(_COLUMNS, 0) * number(_SAMPLES, 1) * number(_BITS, 8) * max(frames, 1)
+    if bits > 8 * walker.limits.max_pixel_bytes:
+        raise _beyond(f"decodes to more than {_size(walker.limits.max_pixel_bytes)}", "max_pixel_bytes")
 
 
 def _none() -> Rejected:
@@ -208,3 +437,11 @@ def _none() -> Rejected:
 
 def _cut_short() -> Rejected:
     return Rejected(Reason.TRUNCATED, "data set is cut short")
+
+
+def _beyond(what: str, key: str) -> Rejected:
+    return Rejected(Reason.TOO_LARGE, f"{what} (limits.{key})")
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count:,} bytes"

@@ -210,7 +210,12 @@ class Store:
 
     def _look(self, data: memoryview) -> None:
         request = self._request
-        found = head.parse(data, request.transfer_syntax, max_bytes=self._session.max_object_bytes)
+        found = head.parse(
+            data,
+            request.transfer_syntax,
+            max_bytes=self._session.max_object_bytes,
+            limits=self._door.settings.limits,
+        )
         if found.sop_class_uid != request.sop_class_uid:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
         if found.sop_uid != request.sop_uid:

@@ -17,6 +17,7 @@ from pydicom.dataset import FileMetaDataset
 from cauda.core import uids
 
 _LONG = {b"OB"}
+_DATASET_AT_BYTES, _CHUNK_BYTES = 144, 1 << 20
 _PREFIX = b"\0" * 128 + b"DICM"
 PRIVATE_CREATOR = uids.derived("cauda", "provenance")
 
@@ -82,15 +83,23 @@ def origin_of(meta: FileMetaDataset) -> Origin | None:
         return None
 
 
-def digests(content: bytes) -> tuple[str, str, int]:
+def digests(path: Path) -> tuple[str, str, int]:
     """SHA-256 of a file, SHA-256 of its data set without File Meta, and the file's size in bytes."""
-    dataset = memoryview(content)[dataset_at(content) :]
-    return hashlib.sha256(content).hexdigest(), hashlib.sha256(dataset).hexdigest(), len(content)
+    whole, dataset, size = hashlib.sha256(), hashlib.sha256(), 0
+    with path.open("rb") as file:
+        front = file.read(_DATASET_AT_BYTES)
+        at = dataset_at(front)
+        file.seek(0)
+        while content := file.read(_CHUNK_BYTES):
+            whole.update(content)
+            dataset.update(memoryview(content)[max(at - size, 0) :])
+            size += len(content)
+    return whole.hexdigest(), dataset.hexdigest(), size
 
 
 def same_dataset(one: Path, other: Path) -> bool:
     """Whether two files hold the same data set, whatever their File Meta says."""
-    return digests(one.read_bytes())[1] == digests(other.read_bytes())[1]
+    return digests(one)[1] == digests(other)[1]
 
 
 def dataset_at(content: bytes) -> int:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.routing import Route
@@ -57,6 +58,8 @@ def run(
         return
     token = liveness.token("listener")
     arrivals = spool.open_arrivals(store, secrets.token_hex(8))
+    with suppress(OSError):  # before files of our own are prepared: the disk may be full of them
+        spool.remove_prepared(store, arrivals.folder)
     filer = Filer(book, store, token)
     guests = Guests(settings.peers)
     guests.refresh(book)

@@ -12,11 +12,13 @@ import pytest
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
 
 from cauda.core.domain import Reason
 from cauda.core.errors import CaudaError, Rejected
+from cauda.core.settings import Limits
 from cauda.listener import head
 
 BOUND = 1 << 20
@@ -132,12 +134,167 @@ def test_a_uid_that_could_leave_the_folder_is_refused(uid: str, keyword: str) ->
     assert uid == "" or uid not in caught.value.message
 
 
-def test_a_deflate_bomb_is_not_inflated_past_its_bound() -> None:
-    bomb = zlib.compress(bytes(64 << 20), wbits=-15)
-    assert len(bomb) < 100_000
+def deflated(dataset: Dataset) -> bytes:
+    return zlib.compress(encoded(dataset), wbits=-15)
+
+
+def refused(data: bytes, syntax: str = EXPLICIT, **limits: int) -> Rejected:
+    """What a data set is refused with, by limits other than the defaults."""
     with pytest.raises(Rejected) as caught:
-        head.parse(bomb, head.DEFLATED, max_bytes=BOUND)
-    assert caught.value.reason is Reason.TOO_LARGE
+        head.parse(data, syntax, max_bytes=1 << 40, limits=Limits(**limits))
+    return caught.value
+
+
+def sequence(items: bytes, *, undefined: bool = True, vr: bytes = b"SQ") -> bytes:
+    """A private element of explicit VR that holds these items."""
+    length = b"\xff\xff\xff\xff" if undefined else len(items).to_bytes(4, "little")
+    return b"\x09\x00\x11\x11" + vr + b"\0\0" + length + items + (SEQUENCE_END if undefined else b"")
+
+
+def with_sequence(element: bytes) -> bytes:
+    """An image with this element behind group 0008."""
+    good = encoded(image())
+    at = good.index(b"\x10\x00\x10\x00PN")
+    return good[:at] + element + good[at:]
+
+
+ITEM, ITEM_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0" + bytes(4)
+SEQUENCE_END = b"\xfe\xff\xdd\xe0" + bytes(4)
+
+
+@pytest.mark.parametrize("bound", ["by the caller", "by the setting"])
+def test_a_deflate_bomb_is_not_inflated_past_its_bound(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where it is a data set nor where it is none; and never is all that came out there at once."""
+    pieces: list[int] = []
+    real = head._Inflated.more
+
+    def more(self: head._Inflated) -> bytes:
+        piece = real(self)
+        pieces.append(len(piece))
+        return piece
+
+    monkeypatch.setattr(head._Inflated, "more", more)
+    limits = Limits() if bound == "by the caller" else Limits(max_inflated_bytes=BOUND)
+    bombs = deflated(image(PixelData=bytes(64 << 20))), zlib.compress(bytes(64 << 20), wbits=-15)
+    for bomb in bombs:
+        pieces.clear()
+        assert len(bomb) < 100_000
+        with pytest.raises(Rejected) as caught:
+            head.parse(bomb, head.DEFLATED, max_bytes=BOUND if bound == "by the caller" else 1 << 40, limits=limits)
+        assert sum(pieces) <= BOUND
+        assert max(pieces, default=0) <= 1 << 16
+        assert caught.value.reason is (Reason.NOT_DICOM if bomb is not bombs[0] else Reason.TOO_LARGE)
+
+
+def test_what_inflates_too_many_fold_is_refused_and_a_dense_small_image_is_not() -> None:
+    assert refused(deflated(image(PixelData=bytes(32 << 20))), head.DEFLATED).reason is Reason.TOO_LARGE
+    sparse = deflated(image(PixelData=bytes(8 << 20)))
+    assert head.parse(sparse, head.DEFLATED, max_bytes=1 << 30).study_uid == "1.2.3"
+    loose = Limits(max_inflated_ratio=2000)
+    assert head.parse(deflated(image(PixelData=bytes(32 << 20))), head.DEFLATED, max_bytes=1 << 30, limits=loose)
+
+
+def test_a_deflated_data_set_is_walked_across_its_pieces() -> None:
+    """Values, headers and sequences lie over the borders of the pieces in which it is inflated."""
+    for length in range(65_380, 65_560, 2):
+        dataset = image()
+        dataset.add_new(0x00091010, "OB", bytes(length))
+        dataset.ReferencedStudySequence = nested(undefined=True).ReferencedStudySequence
+        assert head.parse(deflated(dataset), head.DEFLATED, max_bytes=BOUND).sop_uid == "1.2.3.4.5"
+
+
+def test_a_deflated_data_set_without_its_end_is_cut_short() -> None:
+    whole = deflated(image())
+    assert refused(whole[: len(whole) // 2], head.DEFLATED).reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+@pytest.mark.parametrize("vr", [b"SQ", b"UN"])
+@pytest.mark.parametrize("item", [ITEM + bytes(4), ITEM + b"\xff\xff\xff\xff" + ITEM_END])
+def test_more_items_than_the_limit_are_refused_however_they_are_written(
+    undefined: bool, vr: bytes, item: bytes
+) -> None:
+    data = with_sequence(sequence(item * 1001, undefined=undefined, vr=vr))
+    assert refused(data, max_items=1000).reason is Reason.TOO_LARGE
+    assert head.parse(data, EXPLICIT, max_bytes=BOUND, limits=Limits(max_items=1001))
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_items_in_items_count_as_items_do(undefined: bool) -> None:
+    """Many small sequences, each of which nobody would look into alone."""
+    inner = sequence((ITEM + bytes(4)) * 20, undefined=undefined)
+    item = ITEM + len(inner).to_bytes(4, "little") + inner
+    data = with_sequence(sequence(item * 100, undefined=undefined))
+    assert refused(data, max_items=1000).reason is Reason.TOO_LARGE
+
+
+def test_items_count_in_implicit_data_sets_too() -> None:
+    dataset = image()
+    dataset.ReferencedStudySequence = Items([Dataset() for _ in range(1001)])
+    assert refused(encoded(dataset, implicit=True), head.IMPLICIT_LITTLE, max_items=1000).reason is Reason.TOO_LARGE
+    assert head.parse(encoded(dataset, implicit=True), head.IMPLICIT_LITTLE, max_bytes=BOUND).study_uid == "1.2.3"
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_sequences_nested_deeper_than_the_limit_are_refused(undefined: bool) -> None:
+    inner = b""
+    for _ in range(40):
+        inner = sequence(ITEM + len(inner).to_bytes(4, "little") + inner, undefined=undefined)
+    assert refused(with_sequence(inner), max_nesting=32).reason is Reason.TOO_LARGE
+    assert head.parse(with_sequence(inner), EXPLICIT, max_bytes=BOUND, limits=Limits(max_nesting=40))
+
+
+def test_a_value_longer_than_the_limit_is_refused_unless_it_is_pixels() -> None:
+    long = image()
+    long.add_new(0x00091010, "OB", bytes(5000))
+    assert refused(encoded(long), max_element_bytes=4096).reason is Reason.TOO_LARGE
+    pixels = image(PixelData=bytes(50_000))
+    assert head.parse(encoded(pixels), EXPLICIT, max_bytes=BOUND, limits=Limits(max_element_bytes=4096))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"Rows": 8192, "Columns": 8192, "NumberOfFrames": 20},
+        {"Rows": 65535, "Columns": 65535},
+        {"NumberOfFrames": 2_000_000_000},
+    ],
+)
+@pytest.mark.parametrize(("syntax", "options"), [(EXPLICIT, {}), ("1.2.840.10008.1.2", {"implicit": True}),
+                                                 ("1.2.840.10008.1.2.2", {"big": True})])  # fmt: skip
+def test_a_picture_that_its_header_makes_larger_than_the_limit_is_refused(
+    size: dict[str, int], syntax: str, options: dict[str, bool]
+) -> None:
+    large = image(PixelData=bytes(64), **size)
+    assert refused(encoded(large, **options), syntax).reason is Reason.TOO_LARGE
+
+
+def test_what_in_a_sequence_of_known_length_is_no_data_set_is_passed_over() -> None:
+    """Stored as it came: makers put what they like into elements of their own."""
+    for content in (b"\xff" * 600, ITEM + b"\x00\x10\x00\x00" + b"\xff" * 600, (ITEM + bytes(4)) * 60 + b"abc" * 60):
+        data = with_sequence(sequence(content, undefined=False))
+        assert head.parse(data, EXPLICIT, max_bytes=BOUND).sop_uid == "1.2.3.4.5"
+
+
+def test_an_excerpt_has_the_elements_asked_for_and_no_others() -> None:
+    dataset = nested(undefined=True)
+    dataset.PerFrameFunctionalGroupsSequence = Items([nested(undefined=n % 2 == 0) for n in range(200)])
+    dataset.add_new(0x00104000, "LT", "x" * 9000)
+    asked = {0x00100010: 64, 0x00104000: 64, 0x52009230: 4096, 0x00081110: 4096}
+    for syntax, data in (
+        (EXPLICIT, encoded(dataset)),
+        (head.IMPLICIT_LITTLE, encoded(dataset, implicit=True)),
+        (head.EXPLICIT_BIG, encoded(dataset, big=True)),
+        (head.DEFLATED, deflated(dataset)),
+    ):
+        found = head.excerpt(data, syntax, asked, Limits())
+        read = read_dataset(BytesIO(found.content), found.implicit, not found.big)
+        assert [int(element.tag) for element in read] == [0x00081110, 0x00100010, 0x52009230]
+        assert read.PatientName == "Test^Study"
+        assert read.ReferencedStudySequence[0].StudyInstanceUID == "9.9.9"
+        kept = read.PerFrameFunctionalGroupsSequence
+        assert 1 <= len(kept) < 10, "as many whole items as fit"
+        assert all(item.PatientName == "Test^Study" for item in kept)
 
 
 def test_sequences_nested_without_end_do_not_exhaust_the_stack() -> None:
