@@ -70,6 +70,8 @@ class Outcome(StrEnum):
     CORRECTION = "correction"  # same picture, other demographics
     VARIANT = "variant"  # same picture, something else in the header differs
     PIXELS_CHANGED = "pixels_changed"
+    BROKEN = "broken"  # a version without a whole picture beside one that is current: it changes nothing
+    MENDED = "mended"  # the current version had no whole picture, and this one has
     MOVED = "moved"  # the SOP UID is known under another study
 
 
@@ -86,6 +88,8 @@ class Filed:
     association_id: str | None
     source: str  # calling AE title, or "stow"
     same_picture: bool | None = None  # as the current version; None when there is none
+    broken: bool = False  # it has no whole picture
+    mends: bool = False  # the current version has none, and this one has
 
 
 def versions(conn: Connection, study_uid: str, sop_uid: str) -> Sequence[Row[Any]]:
@@ -189,11 +193,16 @@ def _enter_seen(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
         outcome = _difference(filed, current)
     elif header.role.is_input and not header.ours and _known_elsewhere(ledger, conn, study, header):
         outcome = Outcome.MOVED
-    stands = outcome is not Outcome.PIXELS_CHANGED  # the picture that was graded stays the current one
+    # the picture that was graded stays the current one
+    stands = outcome not in {Outcome.PIXELS_CHANGED, Outcome.BROKEN}
     if current is not None and stands:
         conn.execute(update(schema.instance).where(schema.instance.c.id == current.id).values(current=False))
     conn.execute(_INSERT, [_row(filed, ledger.time(conn), current=stands)])
     _date(conn, study, [filed])
+    if outcome is Outcome.BROKEN:
+        record(ledger, conn, "image_broken", study_uid=study.uid, sop_uid=header.sop_uid)
+    if outcome is Outcome.MENDED:
+        record(ledger, conn, "image_mended", study_uid=study.uid, sop_uid=header.sop_uid)
     if header.role.is_input and not header.ours:
         _move_study(ledger, conn, study, outcome)
         if stands:
@@ -252,6 +261,10 @@ def _date(conn: Connection, study: Row[Any], arrived: Iterable[Filed]) -> None:
 
 
 def _difference(filed: Filed, current: Row[Any]) -> Outcome:
+    if filed.broken:
+        return Outcome.BROKEN
+    if filed.mends:
+        return Outcome.MENDED
     if not filed.same_picture:
         return Outcome.PIXELS_CHANGED
     header = filed.header
@@ -288,7 +301,7 @@ def _is_anonymous(stated: str | None, study_uid: str) -> bool:
 def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outcome) -> None:
     table = schema.study
     where = table.c.uid == study.uid
-    if outcome in {Outcome.NEW, Outcome.MOVED}:
+    if outcome in {Outcome.NEW, Outcome.MOVED, Outcome.MENDED}:
         if study.state == StudyState.PURGED:
             hold(ledger, conn, study.uid, Reason.IMAGES_PURGED, "images no longer here: resend or retrieve all")
         elif study.state == StudyState.COMPLETE:

@@ -17,13 +17,15 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import compare, headers, intake, log, metrics, peers, seal, slots, spool, stack
+from cauda.core import intake, log, metrics, peers, seal, slots, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.folders import fsync_file, fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
-from cauda.listener import landed, part10
+from cauda.core.pixels import Bounds, Decoder
+from cauda.listener import compare, landed, part10
+from cauda.listener.compare import Comparison
 from cauda.listener.part10 import Origin
 
 BATCH = 64
@@ -86,6 +88,7 @@ class Filer:
 
     def __init__(self, ledger: Ledger, store: spool.Spool, listener: str) -> None:
         """``listener`` is the process token that its associations are entered under."""
+        self.decoder = Decoder(Bounds())
         self._ledger = ledger
         self._spool = store
         self._listener = listener
@@ -114,6 +117,7 @@ class Filer:
         self._stop.set()
         self._queue.put(None)
         self._thread.join()
+        self.decoder.close()
 
     def _run(self) -> None:
         while True:
@@ -155,7 +159,7 @@ class Filer:
         wait_s = _FIRST_WAIT_S
         while True:
             try:
-                file_or_set_aside(self._ledger, self._spool, self._listener, batch)
+                file_or_set_aside(self._ledger, self._spool, self._listener, self.decoder, batch)
             except PASSING as error:
                 if not self._away:
                     self._log.warning("filing_waits", reason=getattr(error, "reason", type(error).__name__))
@@ -171,7 +175,7 @@ class Filer:
                 return True
 
 
-def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
+def adopt(ledger: Ledger, store: spool.Spool, own: Path, decoder: Decoder) -> int:
     """File what dead listeners left behind; returns how many objects that were."""
     count = 0
     for arrivals in spool.abandoned(store, own):
@@ -179,7 +183,8 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
             spool.remove_unacknowledged(arrivals)
             left = spool.waiting(arrivals.folder)
             for start in range(0, len(left), BATCH):
-                file_or_set_aside(ledger, store, "", [Arrived(path) for path in left[start : start + BATCH]])
+                batch = [Arrived(path) for path in left[start : start + BATCH]]
+                file_or_set_aside(ledger, store, "", decoder, batch)
             spool.remove_if_empty(arrivals)
             count += len(left)
         finally:
@@ -187,19 +192,21 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path) -> int:
     return count
 
 
-def file_or_set_aside(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequence[Told]) -> None:
+def file_or_set_aside(
+    ledger: Ledger, store: spool.Spool, listener: str, decoder: Decoder, batch: Sequence[Told]
+) -> None:
     """File a batch; an object that meets a bug is set aside, so that nothing else waits for it.
 
     Raises what is PASSING: the same batch may be tried again, whatever was done of it.
     """
     try:
-        file_batch(ledger, store, listener, batch)
+        file_batch(ledger, store, listener, decoder, batch)
     except PASSING:
         raise
     except Exception as error:  # noqa: BLE001  one strange object must not stop all filing
         if len(batch) > 1:
             for one in batch:
-                file_or_set_aside(ledger, store, listener, [one])
+                file_or_set_aside(ledger, store, listener, decoder, [one])
         else:
             log.get("filer").error("filing_failed", stack=stack.of(error))
             _set_aside(ledger, store, batch[0])
@@ -215,10 +222,10 @@ class _Placed:
     rest: Sequence[Told]
 
 
-def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequence[Told]) -> None:
+def file_batch(ledger: Ledger, store: spool.Spool, listener: str, decoder: Decoder, batch: Sequence[Told]) -> None:
     """File a batch: link and sync first, one ledger transaction, then drop the arrivals."""
     while batch:
-        placed = _place(ledger, store, batch)
+        placed = _place(ledger, store, decoder, batch)
         for path in placed.filed:
             if path.suffix == slots.SUFFIX:
                 fsync_file(path)  # it was cut
@@ -235,7 +242,7 @@ def file_batch(ledger: Ledger, store: spool.Spool, listener: str, batch: Sequenc
         batch = placed.rest
 
 
-def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed:
+def _place(ledger: Ledger, store: spool.Spool, decoder: Decoder, batch: Sequence[Told]) -> _Placed:
     placed = _Placed({}, [], batch, ())
     seen: set[tuple[str, str]] = set()
     with ledger.read() as conn:
@@ -255,7 +262,7 @@ def _place(ledger: Ledger, store: spool.Spool, batch: Sequence[Told]) -> _Placed
                 placed.batch, placed.rest = batch[:place], batch[place:]
                 break
             seen.add((header.study_uid, header.sop_uid))
-            placed.filed[one.path] = _placed(store, one.path, header, found.origin, conn)
+            placed.filed[one.path] = _placed(store, one.path, found, conn, decoder)
     return placed
 
 
@@ -295,7 +302,8 @@ def _note(ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended |
             peers.learned(ledger, conn, one.aet, one.address)
 
 
-def _placed(store: spool.Spool, path: Path, header: headers.Header, origin: Origin | None, conn: Connection) -> Filed:
+def _placed(store: spool.Spool, path: Path, found: landed.Landed, conn: Connection, decoder: Decoder) -> Filed:
+    header, origin = found.header, found.origin
     sha256, dataset_sha256, size = part10.digests(path)
     kept = intake.versions(conn, header.study_uid, header.sop_uid)
     known = next((row for row in kept if row.dataset_sha256 == dataset_sha256), None)
@@ -310,11 +318,9 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, origin: Orig
         )
         if not stored.samefile(path):
             sha256, dataset_sha256, size = part10.digests(stored)
-    same = None
+    beside = None
     if current is not None and known is None:
-        # A version that somebody removed cannot be compared, and what cannot be shown to be equal is not.
-        before = store.absolute(current.path)
-        same = before.is_file() and compare.same_picture(before, path)
+        beside = _compared(store.absolute(current.path), path, decoder)
     return Filed(
         header=header,
         path=store.relative(stored),
@@ -324,8 +330,23 @@ def _placed(store: spool.Spool, path: Path, header: headers.Header, origin: Orig
         bytes=size,
         association_id=origin.association_id if origin else None,
         source=origin.calling_aet if origin else "unknown",
-        same_picture=same,
+        same_picture=None if beside is None else beside is Comparison.SAME,
+        broken=beside is Comparison.BROKEN,
+        mends=beside is Comparison.MENDS,
     )
+
+
+def _compared(current: Path, later: Path, decoder: Decoder) -> Comparison:
+    """Whatever comes of it, the later one is filed; what cannot be compared counts as other."""
+    try:
+        return compare.compare(current, later, decoder)
+    except FileNotFoundError:
+        return Comparison.OTHER  # somebody removed the current version
+    except OSError:
+        raise  # of the disk: it passes
+    except Exception as error:  # noqa: BLE001  a bug in comparing keeps no acknowledged image from its study
+        log.get("filer").error("comparing_failed", stack=stack.of(error))
+        return Comparison.OTHER
 
 
 def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:

@@ -31,7 +31,7 @@ _LITTLE, _BIG = (
     tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I", "H")) for order in "<>"
 )
 _UNDEFINED = 0xFFFFFFFF
-_PIXEL_DATA, _PIXEL_GROUP = 0x7FE00010, 0x7FE0
+_PIXEL_DATA, _PIXELS, _PIXEL_GROUP = 0x7FE00010, 0x7FE00000, 0x7FE0
 _FIRST, _BEHIND_PIXELS, _DELIMITERS = 0x00010000, 0x7FE10000, 0xFFFE0000  # of groups in a data set
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UID_TAGS = {
@@ -83,12 +83,19 @@ class Excerpt(NamedTuple):
     big: bool
 
 
-def excerpt(data: bytes | memoryview, transfer_syntax: str, most_bytes: Mapping[int, int], limits: Limits) -> Excerpt:
-    """The elements of these tags at the top level, those longer than ``most_bytes`` left out.
+# Of what was accepted: what it may be was decided then, and the walk costs no memory whatever it is.
+_ACCEPTED = Limits(
+    max_inflated_bytes=1 << 50, max_inflated_ratio=1 << 30, max_element_bytes=1 << 40, max_items=1 << 40,
+    max_nesting=100, max_pixel_bytes=1 << 60,
+)  # fmt: skip
 
-    Of a sequence that is longer, the items from its beginning that fit. Raises Rejected as `parse` does.
+
+def excerpt(data: bytes | memoryview, transfer_syntax: str, most_bytes: Mapping[int, int]) -> Excerpt:
+    """The elements of these tags at the top level of what was accepted, those longer than ``most_bytes`` left out.
+
+    Of a sequence that is longer, the items from its beginning that fit. Raises Rejected where it is no data set.
     """
-    walker = _walker(data, transfer_syntax, limits.max_inflated_bytes, limits, most_bytes)
+    walker = _walker(data, transfer_syntax, _ACCEPTED.max_inflated_bytes, _ACCEPTED, most_bytes)
     walker.top_level()
     order = ">" if walker.big else "<"
     out = bytearray()
@@ -102,6 +109,21 @@ def excerpt(data: bytes | memoryview, transfer_syntax: str, most_bytes: Mapping[
             out += vr + b"\0\0" + struct.pack(order + "I", len(value))
         out += value
     return Excerpt(bytes(out), walker.implicit, walker.big)
+
+
+def same_elements(one: memoryview, other: memoryview, transfer_syntax: str, most_bytes: Mapping[int, int]) -> bool:
+    """Whether two data sets have the same bytes in these elements and in Pixel Data; False where one is too long.
+
+    Neither may be deflated. Raises Rejected where one is no data set.
+    """
+    first, second = (
+        _walker(data, transfer_syntax, 0, _ACCEPTED, most_bytes) for data in (one, other)
+    )  # fmt: skip
+    for walker in (first, second):
+        walker.top_level()
+    if first.found != second.found or first.left_out or second.left_out:
+        return False
+    return bool(one[slice(*first.pixels)] == other[slice(*second.pixels)])
 
 
 def _walker(
@@ -177,6 +199,8 @@ class _Walker:
         self.unseen_left = min(_UNSEEN_ITEMS, limits.max_items)
         self.wanted = wanted
         self.found: dict[int, tuple[bytes, bytes]] = {}  # VR and value by tag
+        self.left_out = False  # something that is wanted is too long
+        self.pixels = (0, 0)  # where the values of its group lie
         self.copy: _Copy | None = None  # of the sequence that is being walked, where it is wanted
 
     def value(self, tag: int) -> bytes:
@@ -194,11 +218,13 @@ class _Walker:
                 raise _none()
             previous = tag
             wanted = self.wanted.get(tag, 0)
-            if length <= self.small and not wanted and vr not in _SEQUENCES and self.unseen_left > 0:
+            small = length <= self.small and tag < _PIXELS and vr not in _SEQUENCES
+            if small and not wanted and self.unseen_left > 0:
                 self.unseen_left -= length // 8 if self.implicit else 0
                 self.skip(length)
                 continue
             self.check_length(tag, length)
+            start = self.base + self.at
             if length == _UNDEFINED and tag == _PIXEL_DATA:
                 self.fragments()
             elif length == _UNDEFINED or self.is_sequence(vr, length, implicit=self.implicit, depth=0):
@@ -206,7 +232,10 @@ class _Walker:
             elif wanted and length <= wanted:
                 self.found[tag] = vr, self.take(length)
             else:
+                self.left_out |= bool(wanted)
                 self.skip(length)
+            if tag >> 16 == _PIXEL_GROUP:
+                self.pixels = self.pixels[0] or start, self.base + self.at
             if not self.implicit:
                 previous = self.plain(previous)
 
@@ -279,6 +308,7 @@ class _Walker:
         self.values(length, implicit=implicit, depth=1)
         if self.copy is not None:
             self.found[tag] = vr, self.copy.whole_items()
+            self.left_out |= self.copy.is_cut
         self.copy = None
 
     def values(self, length: int, *, implicit: bool, depth: int) -> None:
@@ -410,6 +440,10 @@ class _Copy:
         """An item ends here."""
         if len(self._content) <= self._most_bytes:
             self._whole = len(self._content)
+
+    @property
+    def is_cut(self) -> bool:
+        return len(self._content) > self._most_bytes
 
     def whole_items(self) -> bytes:
         return bytes(self._content[: self._whole])

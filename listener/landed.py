@@ -11,17 +11,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 
 from cauda.core import headers
-from cauda.core.domain import Reason
-from cauda.core.errors import Rejected
-from cauda.core.settings import Limits
 from cauda.listener import head, part10, prefix
 
 _FRONT_BYTES, _META_AT = 1 << 17, 132
-# It was accepted: what it may be was decided then, and the walk costs no memory whatever it is.
-_ACCEPTED = Limits(
-    max_inflated_bytes=1 << 50, max_inflated_ratio=1 << 30, max_element_bytes=1 << 40, max_items=1 << 40,
-    max_nesting=100, max_pixel_bytes=1 << 60,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +30,7 @@ def read(path: Path) -> Landed:
         front = file.read(_FRONT_BYTES)
         begin = prefix.read(front)
         if begin is None:
-            raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file")
+            raise prefix.none()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as whole:
             found = _excerpt(whole[begin.length :], begin.transfer_syntax)
     return Landed(
@@ -49,7 +41,7 @@ def read(path: Path) -> Landed:
 
 def _excerpt(data: memoryview, transfer_syntax: str) -> head.Excerpt:
     with data:
-        return head.excerpt(data, transfer_syntax, headers.MOST_BYTES, _ACCEPTED)
+        return head.excerpt(data, transfer_syntax, headers.MOST_BYTES)
 
 
 def _meta(content: bytes) -> FileMetaDataset:

@@ -34,7 +34,7 @@ def read(content: bytes | bytearray) -> Prefix | None:
     Elements of group 0002 are walked rather than its group length believed: files without one exist.
     """
     if content[128:_AT] != b"DICM"[: max(len(content) - 128, 0)]:
-        raise Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file")
+        raise none()
     found: dict[int, bytes] = {}
     at = _AT
     while at + 8 <= len(content):
@@ -53,6 +53,11 @@ def read(content: bytes | bytearray) -> Prefix | None:
         found[element] = bytes(content[at : at + size])
         at += size
     return None
+
+
+def none() -> Rejected:
+    """For a file that has no such beginning."""
+    return Rejected(Reason.NOT_DICOM, "not a DICOM Part 10 file")
 
 
 def _prefix(found: dict[int, bytes], length: int) -> Prefix:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.routing import Route
 
@@ -90,7 +91,8 @@ def run(
     if on_ready is not None:
         on_ready(ports)
     try:
-        _tick_until(stop, settings, book, store, arrivals, fingerprint, token, _beside(book, guests, certificates))
+        adopting = partial(adopt, book, store, arrivals.folder, filer.decoder)
+        _tick_until(stop, settings, book, adopting, fingerprint, token, _beside(book, guests, certificates))
     finally:
         door.closing.set()
         shown.close()
@@ -161,8 +163,7 @@ def _tick_until(
     stop: threading.Event,
     settings: Settings,
     book: Ledger,
-    store: spool.Spool,
-    arrivals: spool.Arrivals,
+    adopting: Callable[[], int],
     fingerprint: Fingerprint,
     token: str,
     beside: Callable[[], None],
@@ -179,7 +180,7 @@ def _tick_until(
             if until_seen <= 0:
                 _say_seen(book, token)
                 until_seen = _SEEN_EVERY_S  # before adopting: what cannot be adopted now must not stop the rest
-                adopted = adopt(book, store, arrivals.folder)
+                adopted = adopting()
                 if adopted:
                     logger.info("arrivals_adopted", count=adopted)
             for uid in completeness.tick(book, settings.completeness, fingerprint):

@@ -287,7 +287,7 @@ def test_an_excerpt_has_the_elements_asked_for_and_no_others() -> None:
         (head.EXPLICIT_BIG, encoded(dataset, big=True)),
         (head.DEFLATED, deflated(dataset)),
     ):
-        found = head.excerpt(data, syntax, asked, Limits())
+        found = head.excerpt(data, syntax, asked)
         read = read_dataset(BytesIO(found.content), found.implicit, not found.big)
         assert [int(element.tag) for element in read] == [0x00081110, 0x00100010, 0x52009230]
         assert read.PatientName == "Test^Study"

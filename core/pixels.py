@@ -1,0 +1,242 @@
+"""Pixels decoded in a process of their own, under limits on memory, processor time and wall clock.
+
+Decoders are C libraries that were seen to abort, to crash and not to end on a few changed bytes. Here that costs one
+answer. A process serves many requests; one that has died or was late is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cauda.core.domain import Reason
+from cauda.core.errors import Rejected
+
+_MODULE = "cauda.core.pixels_child"
+_START_S = 30.0  # to load the libraries, on a machine that is busy
+_LINE_BYTES = 4096
+_SLOW = 4  # wall clock for each second of processor time: the machine does other work too
+# Ends that say nothing of the file: it cannot be started, or somebody ended it (the kernel, for want of memory).
+_NOT_THE_FILE = frozenset({0, 1, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT})
+
+
+class Picture(NamedTuple):
+    """What a file shows."""
+
+    image: bool  # it says that it has pixels
+    whole: bool  # all of them can be decoded, and none is cut short
+    geometry: str | None  # digests; None where it cannot be read
+    digest: str | None
+
+
+BROKEN = Picture(image=True, whole=False, geometry=None, digest=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What decoding may cost."""
+
+    memory_bytes: int = 2 << 30  # address space of the process
+    frame_s: float = 5  # processor time of a frame
+    total_s: float = 60  # wall clock: of one picture, or of all that a Decoder decodes
+
+
+class Late(Exception):
+    """The answer did not come in time."""
+
+
+class Died(Exception):
+    """The process ended before its answer."""
+
+    def __init__(self, code: int) -> None:
+        """``code`` as `subprocess` gives it: negative for a signal."""
+        super().__init__(code)
+        self.code = code
+
+
+class Decoder:
+    """Owns the process; usable from any thread, one request at a time."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        """Nothing is started before the first request."""
+        self._bounds = bounds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._left_s = bounds.total_s
+        self._held = bytearray()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._kill()
+
+    def __enter__(self) -> Self:
+        """To be closed at the end of a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """As `close`."""
+        self.close()
+
+    def picture(self, path: Path) -> Picture | None:
+        """What a file shows; None when that could not be found out, which says nothing of the file."""
+        with self._lock:
+            self._left_s = self._bounds.total_s
+            try:
+                with closing(self._answers({"what": "picture", "path": str(path)})) as answers:
+                    last = next(one for one in answers if "frame" not in one)
+            except Died as death:
+                return None if death.code in _NOT_THE_FILE else BROKEN
+            except (Late, OSError, ValueError):
+                return None
+            return None if "error" in last else Picture(**last)
+
+    def decode(self, path: Path, *, most_bytes: int) -> NDArray[Any]:
+        """The pixels of a file, frames first where it has several. Rejected (undecodable) with the reason."""
+        with self._lock:
+            if self._left_s <= 0:
+                raise _slow(self._bounds.total_s)
+            try:
+                frames = self._frames(path, most_bytes)
+            except Died as death:
+                if death.code == -signal.SIGXCPU:
+                    raise _slow(self._bounds.frame_s) from None
+                raise Rejected(Reason.UNDECODABLE, f"pixel data end the decoder (status {death.code})") from None
+            except Late:
+                raise _slow(self._bounds.total_s if self._left_s <= 0 else self._bounds.frame_s) from None
+            except ValueError:
+                raise Rejected(Reason.UNDECODABLE, "pixel data make the decoder answer at random") from None
+        if not frames:
+            raise Rejected(Reason.UNDECODABLE, "pixel data hold no frame")
+        return frames[0] if len(frames) == 1 else np.stack(frames)
+
+    def _frames(self, path: Path, most_bytes: int) -> list[NDArray[Any]]:
+        frames: list[NDArray[Any]] = []
+        with closing(self._answers({"what": "decode", "path": str(path)}, most_bytes)) as answers:
+            for answer in answers:
+                if answer.get("error") == "MemoryError":
+                    raise Rejected(
+                        Reason.UNDECODABLE, f"decoding takes more than {self._bounds.memory_bytes >> 20} MiB"
+                    )
+                if "error" in answer:
+                    raise Rejected(Reason.UNDECODABLE, f"pixel data cannot be decoded ({answer['error']})")
+                if "end" not in answer:
+                    frames.append(np.frombuffer(answer["content"], answer["dtype"]).reshape(answer["shape"]))
+        return frames
+
+    def _answers(self, request: Mapping[str, Any], most_bytes: int = 0) -> Generator[dict[str, Any]]:
+        """All answers to one request. Raises Late, Died; the process is gone then, as where somebody stops early."""
+        started = time.monotonic()
+        patience_s = _START_S + self._bounds.frame_s * _SLOW
+        whole = False
+        try:
+            self._send(json.dumps(request).encode() + b"\n", started + _START_S)
+            while not whole:
+                deadline = min(time.monotonic() + patience_s, started + self._left_s + _START_S)
+                answer = json.loads(self._line(deadline))
+                most_bytes -= (count := answer.pop("bytes", 0))
+                if count < 0 or most_bytes < 0:
+                    raise ValueError("more than was asked for")
+                answer |= {"content": self._exactly(count, deadline)} if count else {}
+                patience_s = self._bounds.frame_s * _SLOW
+                whole = "shape" not in answer and "frame" not in answer
+                yield answer
+        finally:
+            self._left_s -= time.monotonic() - started
+            if not whole:
+                self._kill()
+
+    def _send(self, content: bytes, deadline: float) -> None:
+        for again in (True, False):
+            process = self._process = self._process or self._started()
+            try:
+                left = memoryview(content)
+                while left:
+                    self._wait(process.stdin, select.POLLOUT, deadline)
+                    left = left[os.write(_fd(process.stdin), left[: 1 << 16]) :]
+            except BrokenPipeError:
+                code = process.wait()
+                self._kill()
+                if not again:
+                    raise Died(code) from None  # else: it had ended for having nothing to do
+            else:
+                return
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        self._held.clear()
+        command = [sys.executable, "-P", "-m", _MODULE, str(self._bounds.memory_bytes),
+                   str(self._bounds.frame_s)]  # fmt: skip
+        one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # threads take address space
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, **one_thread}, start_new_session=True,
+        )  # fmt: skip
+        os.set_blocking(_fd(process.stdin), False)
+        os.set_blocking(_fd(process.stdout), False)
+        return process
+
+    def _line(self, deadline: float) -> bytes:
+        while (end := self._held.find(b"\n")) < 0:
+            if len(self._held) > _LINE_BYTES:
+                raise Died(1)  # it says what no process of ours says
+            self._held += self._some(deadline)
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        return line
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        while len(self._held) < count:
+            self._held += self._some(deadline)
+        content = bytes(self._held[:count])
+        del self._held[:count]
+        return content
+
+    def _some(self, deadline: float) -> bytes:
+        process = self._process
+        if process is None:
+            raise Died(1)
+        self._wait(process.stdout, select.POLLIN, deadline)
+        content = os.read(_fd(process.stdout), 1 << 20)
+        if not content:
+            raise Died(process.wait())
+        return content
+
+    def _wait(self, pipe: Any, what: int, deadline: float) -> None:
+        poller = select.poll()
+        poller.register(pipe, what)
+        if not poller.poll(max(deadline - time.monotonic(), 0) * 1000):
+            raise Late
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def _slow(seconds: float) -> Rejected:
+    return Rejected(Reason.UNDECODABLE, f"decoding took longer than {seconds:g} s")
+
+
+def _fd(pipe: Any) -> int:
+    return int(pipe.fileno())

@@ -1,0 +1,44 @@
+"""Stands for `cauda.core.pixels_child` with decoders that do to the process what Patient Comments says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from cauda.core import pixels_child
+
+
+class Panic(BaseException):
+    """As one in Rust comes to Python."""
+
+
+_sound = pixels_child.frames
+
+
+def frames(dataset: Any, frame_s: float) -> Iterator[Any]:
+    """The frames, unless something happens."""
+    match dataset.get("PatientComments"):
+        case "abort":
+            os.abort()
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            os._exit(2)
+        case "spin":
+            while True:
+                pass
+        case "wait":
+            time.sleep(3600)
+        case "panic":
+            raise Panic
+        case "memory":
+            bytearray(8 << 30)
+    return _sound(dataset, frame_s)
+
+
+if __name__ == "__main__":
+    pixels_child.frames = frames
+    pixels_child.main()
