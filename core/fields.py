@@ -21,6 +21,12 @@ def _network(text: str) -> str:
     return text
 
 
+def _proxy_network(text: str) -> str:
+    if ipaddress.ip_network(text, strict=False).prefixlen == 0:
+        raise ValueError("names everybody: name the proxy's address, such as 127.0.0.1")
+    return text
+
+
 def _timezone(text: str) -> str:
     try:
         ZoneInfo(text)
@@ -38,6 +44,7 @@ def _page_modality(text: str) -> str:
 
 AeTitle = Annotated[str, AfterValidator(_aet)]
 Network = Annotated[str, AfterValidator(_network)]
+ProxyNetwork = Annotated[str, AfterValidator(_proxy_network)]
 PageModality = Annotated[str, AfterValidator(_page_modality)]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Seconds = Annotated[float, Field(gt=0)]

@@ -24,8 +24,10 @@ from pydantic_settings import (
 from cauda.core import passwords
 from cauda.core.destinations import Destination, is_loopback
 from cauda.core.errors import Misconfigured
-from cauda.core.fields import AeTitle, Network, PageModality, Port, Seconds, Timezone
+from cauda.core.fields import AeTitle, Network, PageModality, Port, ProxyNetwork, Seconds, Timezone
 from cauda.core.fields import Section as _Section
+
+_TOKEN_CHARACTERS = 20  # a shorter one can be guessed, however slowly guesses are answered
 
 
 class Node(_Section):
@@ -81,6 +83,8 @@ class Http(_Section):
     max_connections: int = Field(default=200, ge=2)  # half of them from one address
     head_timeout_s: Seconds = 15
     users: tuple[User, ...] = ()
+    trusted_proxies: tuple[ProxyNetwork, ...] = ()  # whose X-Forwarded-For or Forwarded is believed; nobody's otherwise
+    names: tuple[str, ...] = ()  # host names by which /metrics and /readyz are asked, beside addresses and our own
 
 
 class Peer(_Section):
@@ -128,6 +132,12 @@ class Dicomweb(_Section):
 
     stow: bool = True
     token: SecretStr | None = None  # as Bearer, or as Basic's password; without one STOW is open on loopback alone
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Dicomweb:
+        if self.token is not None and len(self.token.get_secret_value()) < _TOKEN_CHARACTERS:
+            raise ValueError(f"token: at least {_TOKEN_CHARACTERS} characters; `openssl rand -hex 24` makes one")
+        return self
 
 
 class Expected(_Section):

@@ -16,10 +16,11 @@ from cauda.core import log, metrics, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.peers import Verdict
 from cauda.core.settings import Settings, is_loopback
-from cauda.listener import accept, auth, multipart, stow
+from cauda.listener import accept, auth, callers, multipart, stow
 from cauda.listener.filer import Ended, Learned, Opened, Refused
 from cauda.listener.landing import Door, Session
 from cauda.listener.part10 import Origin
+from cauda.listener.sessions import Throttle
 
 SOURCE = "STOW-RS"  # where an AE title is asked for, as in the list of peers: HTTP has none
 _AT_ONCE_BYTES = 1 << 18  # gathered before a thread is asked to write
@@ -39,10 +40,11 @@ def routes(door: Door) -> list[Route]:
     """The endpoints; none where the setting is off."""
     if not door.settings.dicomweb.stow:
         return []
+    failed = Throttle(time.monotonic)
 
     async def store(request: Request) -> Response:
         try:
-            return await _store(request, door)
+            return await _store(request, door, failed)
         except _Refusal as refusal:
             return refusal.response
         except Exception as error:  # noqa: BLE001  the HTTP border
@@ -55,9 +57,9 @@ def routes(door: Door) -> list[Route]:
     ]
 
 
-async def _store(request: Request, door: Door) -> Response:
-    address = request.client.host if request.client else ""
-    _check_peer(request, door, address)
+async def _store(request: Request, door: Door, failed: Throttle) -> Response:
+    address = callers.address(request, door.settings.http)
+    _check_peer(request, door, address, failed)
     body, study_uid = _check_request(request)
     kind = _check_accept(request)
     async with _session(door, address) as session:
@@ -75,17 +77,20 @@ async def _store(request: Request, door: Door) -> Response:
         return _answer(reception, kind, stow.http_status(reception.results))
 
 
-def _check_peer(request: Request, door: Door, address: str) -> None:
+def _check_peer(request: Request, door: Door, address: str, failed: Throttle) -> None:
     settings = door.settings
+    if callers.is_behind_stranger(request, settings.http):
+        raise _Refusal(403, "it came through a proxy that is not named: set http.trusted_proxies")
     verdict = door.guests.verdict(SOURCE, address)
     if verdict is Verdict.OUT:
         door.tell(Refused(aet=SOURCE, address=address, reason=Reason.CALLING_AE_NOT_ALLOWED))
         raise _Refusal(403, f"{SOURCE} from this address is not on the list of peers")
     if token := _token(settings):
-        if not auth.has_token(request.headers.get("authorization", ""), token):
-            raise _Refusal(401, "a token is needed", WWW_Authenticate='Basic realm="Cauda", Bearer')
+        _check_token(request, token, address, failed)
     elif not is_loopback(settings.http.host):
         raise _Refusal(403, "closed: set dicomweb.token, or bind http.host to loopback")
+    elif not callers.is_this_machine(request):
+        raise _Refusal(403, "without dicomweb.token only this machine may send, to localhost or 127.0.0.1")
     caps = door.guests.caps(SOURCE, address, settings.limits)
     with door.lock:
         sessions = list(door.sessions.values())
@@ -96,6 +101,21 @@ def _check_peer(request: Request, door: Door, address: str) -> None:
         raise _Refusal(503, "shutting down", Retry_After="30")
     if verdict is Verdict.LEARN:
         door.tell(Learned(aet=SOURCE, address=address))
+
+
+def _check_token(request: Request, token: str, address: str, failed: Throttle) -> None:
+    """The right token, from an address that has not just tried many; who shows none is asked for it."""
+    given, counted = request.headers.get("authorization", ""), callers.throttle_key(address)
+    if given and (wait_s := failed.blocked_s(counted)):
+        log.get("stow").warning("token_throttled", address=address)
+        raise _Refusal(429, "too many wrong tokens", Retry_After=str(int(wait_s) + 1))
+    if auth.has_token(given, token):
+        failed.forget(counted)
+        return
+    if given:
+        failed.wait_s(counted)
+        log.get("stow").warning("token_wrong", address=address)
+    raise _Refusal(401, "a token is needed", WWW_Authenticate='Basic realm="Cauda", Bearer')
 
 
 def _token(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import socket
 import threading
@@ -17,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cauda.core import claims, deliveries, metrics, schema
 from cauda.core.errors import CaudaError
@@ -24,7 +26,7 @@ from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Settings
 from cauda.core.spool import Spool
-from cauda.listener import http_bounds
+from cauda.listener import callers, http_bounds
 from cauda.listener.tls import Certificates
 
 DEAF_AFTER_S = 120.0  # work was due for so long and nobody claimed any
@@ -43,18 +45,27 @@ def application(
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    def stranger(request: Request) -> Response | None:
+        if callers.may_watch(request, settings.http):
+            return None
+        return PlainTextResponse("not by this name or through this proxy: see http.names, http.trusted_proxies\n", 403)
+
+    async def readyz(request: Request) -> Response:
+        if (refusal := stranger(request)) is not None:
+            return refusal
         problems = await run_in_threadpool(not_ready, ledger, store, destinations)
         notes = await run_in_threadpool(certificates.troubles, time.time()) if certificates else []
         return JSONResponse({"ready": not problems, "reasons": problems, "notes": notes}, 503 if problems else 200)
 
-    async def scrape(_request: Request) -> Response:
+    async def scrape(request: Request) -> Response:
+        if (refusal := stranger(request)) is not None:
+            return refusal
         if certificates is not None:
             await run_in_threadpool(certificates.troubles, time.time())  # sets its gauge
         await run_in_threadpool(_gauge, ledger, store)
         return Response(generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")
 
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
@@ -63,6 +74,19 @@ def application(
         ],
         exception_handlers={TimeoutError: http_bounds.too_slow},
     )
+    made.router.redirect_slashes = False  # `_plain` serves them: a redirect of a POST is lost on many clients
+    return made
+
+
+def _plain(app: ASGIApp) -> ASGIApp:
+    """The same application under paths with doubled slashes or one at the end."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = dict(scope) | {"path": re.sub("/{2,}", "/", scope["path"]).rstrip("/") or "/"}
+        await app(scope, receive, send)
+
+    return served
 
 
 def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list[str]:
@@ -147,10 +171,12 @@ class Server:
             raise
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            http_bounds.bodies(app, limits.network_timeout_s),
+            http_bounds.bodies(_plain(app), limits.network_timeout_s),
             http=http_bounds.protocol(settings.http, limits.network_timeout_s),
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # `callers` reads them, where a trusted proxy wrote them
+            server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=math.ceil(limits.drain_s),
         )

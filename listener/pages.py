@@ -31,7 +31,7 @@ from cauda.core.revisions import Fingerprint
 from cauda.core.schema import ResultKind
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
-from cauda.listener import completeness, phrases, pictures
+from cauda.listener import callers, completeness, phrases, pictures
 from cauda.listener.actions import ACTIONS, Said, missing, perform
 from cauda.listener.sessions import COOKIE, Session, Sessions
 
@@ -123,16 +123,16 @@ async def _answered(desk: Desk, request: Request, handler: _Handler, *, login: b
         words = "This is a bug; the log of the listener says where."
         response = _rendered(desk, session, "message.html", 500, title="Something broke", words=words)
     if fresh and COOKIE not in response.headers.get("set-cookie", ""):
-        _keep(request, response, session)
+        _keep(desk, request, response, session)
     return response
 
 
 def _check_reachable(desk: Desk, request: Request) -> None:
     """On loopback without a login, only by this machine's own name: a web site's name may be made to point here."""
-    if not desk.sessions.wanted and not desk.open_here:
+    if not desk.sessions.wanted and (not desk.open_here or callers.is_forwarded(request.headers)):
         raise _Refusal(403, "Nobody can log in yet", "Pages beyond this machine need a login: `cauda config user NAME` "
                        "prints what belongs under [http] in the configuration.")  # fmt: skip
-    if desk.open_here and not is_loopback(request.url.hostname or ""):
+    if desk.open_here and not callers.is_this_machine(request):
         raise _Refusal(403, "Not by this name", "Without a login the pages answer to localhost and 127.0.0.1 only.")
 
 
@@ -146,7 +146,7 @@ async def _list(desk: Desk, request: Request, session: Session) -> Response:
         raise _Refusal(404, "No such state", f"The states are {', '.join(phrases.STATES).lower()}.")
     before = request.query_params.get("before")
     rows = await run_in_threadpool(_studies, desk, state or None, _uid(before) if before else None)
-    _seen(request, session, what="list")
+    _seen(desk, request, session, what="list")
     older = urlencode({"state": state.lower(), "before": rows[_LISTED - 1]["study_uid"]}) if len(rows) > _LISTED else ""
     return _rendered(desk, session, "studies.html", rows=rows[:_LISTED], state=state, before=before, older=older)
 
@@ -165,7 +165,7 @@ async def _study(desk: Desk, request: Request, session: Session) -> Response:
     """One study: what became of it and why."""
     uid = _uid(request.path_params["uid"])
     found = await run_in_threadpool(_found, desk, uid)
-    _seen(request, session, what="study", study=uid)
+    _seen(desk, request, session, what="study", study=uid)
     said = request.query_params.get("said", "")
     action = ACTIONS.get(said.removeprefix("not-"))
     words = (action.refused if said.startswith("not-") else action.done) if action else ""
@@ -200,7 +200,7 @@ async def _picture(desk: Desk, request: Request, session: Session) -> Response:
     """A Secondary Capture as readers see it."""
     uid, sop_uid = _uid(request.path_params["uid"]), _uid(request.path_params["sop_uid"])
     content = await run_in_threadpool(_drawn, desk, uid, sop_uid)
-    _seen(request, session, what="picture", study=uid)
+    _seen(desk, request, session, what="picture", study=uid)
     return Response(content, media_type="image/png", headers=_HEADERS)
 
 
@@ -227,7 +227,7 @@ async def _act(desk: Desk, request: Request, session: Session) -> Response:
         raise _Refusal(400, "Nothing was done", missing(ACTIONS[name], said))
     user = session.user or "somebody at this machine"
     done = await run_in_threadpool(lambda: perform(desk.ledger, uid, name, said=said, user=user))
-    log.get("pages").info("page_action", action=name, study=uid, done=done, **_who(request, session))
+    log.get("pages").info("page_action", action=name, study=uid, done=done, **_who(desk, request, session))
     return _redirect(f"/studies/{uid}?said={'' if done else 'not-'}{name}")
 
 
@@ -237,8 +237,9 @@ async def _login_form(desk: Desk, request: Request, session: Session) -> Respons
 
 async def _login(desk: Desk, request: Request, session: Session) -> Response:
     form = await _form(request, session)
-    where, address = _back(form.get("next", "")), _address(request)
-    wait_s = desk.sessions.throttle.wait_s(address)
+    where, address = _back(form.get("next", "")), callers.address(request, desk.settings.http)
+    counted = callers.throttle_key(address)
+    wait_s = desk.sessions.throttle.wait_s(counted)
     if wait_s:
         log.get("pages").warning("login_throttled", address=address)
         after = {"Retry-After": str(int(wait_s) + 1)}
@@ -247,17 +248,17 @@ async def _login(desk: Desk, request: Request, session: Session) -> Response:
     if made is None:
         log.get("pages").warning("login_failed", address=address)  # no name: a password is typed there at times
         return _rendered(desk, session, "login.html", 403, where=where, wrong=True)
-    desk.sessions.throttle.forget(address)
+    desk.sessions.throttle.forget(counted)
     log.get("pages").info("login", user=made.user, address=address)
     response = _redirect(where)
-    _keep(request, response, made)
+    _keep(desk, request, response, made)
     return response
 
 
 async def _logout(desk: Desk, request: Request, session: Session) -> Response:
     await _form(request, session)
     desk.sessions.end(session)
-    log.get("pages").info("logout", **_who(request, session))
+    log.get("pages").info("logout", **_who(desk, request, session))
     response = _redirect("/login" if desk.sessions.wanted else "/")
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
@@ -288,20 +289,18 @@ def _back(path: str) -> str:
     return path if re.fullmatch(r"/(studies/[0-9.]{1,64})?", path) else "/"
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
+def _who(desk: Desk, request: Request, session: Session) -> dict[str, Any]:
+    return {"user": session.user, "address": callers.address(request, desk.settings.http)}
 
 
-def _who(request: Request, session: Session) -> dict[str, Any]:
-    return {"user": session.user, "address": _address(request)}
+def _seen(desk: Desk, request: Request, session: Session, **what: str) -> None:
+    log.get("pages").info("page_seen", **what, **_who(desk, request, session))
 
 
-def _seen(request: Request, session: Session, **what: str) -> None:
-    log.get("pages").info("page_seen", **what, **_who(request, session))
-
-
-def _keep(request: Request, response: Response, session: Session) -> None:
-    response.set_cookie(COOKIE, session.cookie, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+def _keep(desk: Desk, request: Request, response: Response, session: Session) -> None:
+    response.set_cookie(
+        COOKIE, session.cookie, httponly=True, samesite="strict", secure=callers.is_secure(request, desk.settings.http)
+    )
 
 
 def _redirect(where: str) -> Response:

@@ -38,6 +38,13 @@ class Throttle:
     _tried: dict[str, tuple[float, float]] = field(default_factory=dict)  # address -> tokens left, when
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def blocked_s(self, address: str) -> float:
+        """How long until the next attempt is answered, without counting one; 0 where it is answered now."""
+        with self._lock:
+            left, since = self._tried.get(address, (float(_ATTEMPTS), 0.0))
+            left += (self.clock() - since) / _REFILL_S
+            return 0.0 if left >= 1 else (1 - left) * _REFILL_S
+
     def wait_s(self, address: str) -> float:
         """Count one attempt; how long until the next is answered when this one is too many, else 0."""
         with self._lock:

@@ -177,7 +177,7 @@ def test_who_does_not_take_its_answers_is_cut_off(tmp_path: Path) -> None:
 
             def cut_off() -> bool:
                 try:
-                    sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: cauda\r\n\r\n" * 200)
+                    sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
                 except TimeoutError:
                     return False
                 except ConnectionError:

@@ -281,9 +281,13 @@ def test_a_login_goes_back_to_our_pages_only(at: House) -> None:
 
 
 def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_only(at: House) -> None:
-    with pages(at) as (_, browser):
-        answer = browser.get("/", headers={"X-Forwarded-Proto": "https"})
-        assert "secure" in answer.headers["set-cookie"].lower()
+    """And only where the proxy is named: another caller's word about itself is worth nothing."""
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "10.1.2.3"}
+    for trusted, secure in (([HOST], True), ([], False)):
+        with pages(at, http={"port": 0, "users": users, "trusted_proxies": trusted}) as (_, browser):
+            cookie = browser.get("/login", headers=said).headers["set-cookie"].lower()
+            assert ("secure" in cookie) is secure
 
 
 def test_who_guesses_passwords_has_to_wait(at: House) -> None:
