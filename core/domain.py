@@ -118,6 +118,8 @@ class Reason(StrEnum):
     DIFFUSION = "diffusion"
     NO_GEOMETRY = "no_geometry"
     OTHER_PLANE = "other_plane"
+    NOT_MAGNITUDE = "not_magnitude"
+    CONTRASTS_NOT_TOLD_APART = "contrasts_not_told_apart"
     NOT_BEST = "not_best"
     # A study is held: grading and delivery stop until somebody decides.
     OPERATOR = "operator"
@@ -185,6 +187,8 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.UNCERTAIN: "model uncertain. Severe stenosis not excluded",
     Reason.OUT_OF_DISTRIBUTION: "unlike the images the model knows",
     Reason.DIXON_PART: "fat or opposed-phase image",
+    Reason.NOT_MAGNITUDE: "phase, real or imaginary images",
+    Reason.CONTRASTS_NOT_TOLD_APART: "two contrasts in one place, and nothing tells which is T2",
     Reason.NO_AXIAL_T2: "no axial T2 found",
     Reason.NO_MR_IMAGES: "no MR images found",
     Reason.NOT_LUMBAR: "not a lumbar spine",
@@ -216,7 +220,9 @@ class SliceRef:
 class Volume:
     """Parallel slices of one series, sorted along the slice normal. An angled block is a volume of its own.
 
-    ``pixels`` is (S, H, W) float32 after rescale. ``affine`` maps (column, row, slice, 1) to millimetres LPS.
+    ``pixels`` is (S, H, W) float32 after rescale. ``affine`` maps (column, row, slice, 1) to millimetres LPS. Where
+    slices are not evenly spaced, ``origins_mm`` (S, 3) holds the centre of each one's first pixel, and the affine's
+    step is the usual one.
     """
 
     series_instance_uid: str
@@ -225,16 +231,54 @@ class Volume:
     pixels: F32
     affine: F64  # (4, 4)
     slices: tuple[SliceRef, ...]  # one per S
+    origins_mm: F64 | None = None
+
+    def origin_mm(self, index: float) -> F64:
+        """The centre (3,) of the first pixel at a slice position; between slices and past the ends linear."""
+        step = self.affine[:3, 2]
+        if self.origins_mm is None:
+            return np.asarray(self.affine[:3, 3] + index * step, dtype=np.float64)
+        last = len(self.origins_mm) - 1
+        below = int(np.clip(np.floor(index), 0, last))
+        if index <= 0 or index >= last:
+            return np.asarray(self.origins_mm[below] + (index - below) * step, dtype=np.float64)
+        nearer, farther = self.origins_mm[below], self.origins_mm[below + 1]
+        return np.asarray(nearer + (index - below) * (farther - nearer), dtype=np.float64)
 
     def point_mm(self, col: float, row: float, index: float) -> Point:
         """The patient point of a pixel position."""
-        x, y, z, _ = self.affine @ np.array([col, row, index, 1.0])
+        x, y, z = self.origin_mm(index) + self.affine[:3, :2] @ np.array([col, row])
         return float(x), float(y), float(z)
 
     def voxel(self, point_mm: Point) -> tuple[float, float, float]:
         """The (column, row, slice) position of a patient point; may lie outside the volume."""
-        col, row, index, _ = np.linalg.solve(self.affine, np.array([*point_mm, 1.0]))
+        if self.origins_mm is None:
+            col, row, index, _ = np.linalg.solve(self.affine, np.array([*point_mm, 1.0]))
+            return float(col), float(row), float(index)
+        heights = self.heights_mm
+        height = float(self.normal @ (np.asarray(point_mm) - self.origins_mm[0]))
+        usual = float(self.normal @ self.affine[:3, 2])
+        if height <= 0 or len(heights) == 1:
+            index = height / usual
+        elif height >= heights[-1]:
+            index = len(heights) - 1 + (height - heights[-1]) / usual
+        else:
+            index = float(np.interp(height, heights, np.arange(len(heights))))
+        (col, row), *_ = np.linalg.lstsq(self.affine[:3, :2], np.asarray(point_mm) - self.origin_mm(index), rcond=None)
         return float(col), float(row), float(index)
+
+    @property
+    def normal(self) -> F64:
+        """The unit normal of the slices, in the direction of increasing index."""
+        normal = np.cross(self.affine[:3, 0], self.affine[:3, 1])
+        sign = 1.0 if normal @ self.affine[:3, 2] >= 0 else -1.0
+        return np.asarray(sign * normal / np.linalg.norm(normal), dtype=np.float64)
+
+    @property
+    def heights_mm(self) -> F64:
+        """How far each slice (S,) lies from the first one along the normal; increasing."""
+        origins = np.stack([self.origin_mm(index) for index in range(len(self.slices))])
+        return np.asarray((origins - origins[0]) @ self.normal, dtype=np.float64)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -253,14 +297,26 @@ class SeriesRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StackUse:
+    """The images of one series that have one plane and one contrast, and what was made of them."""
+
+    role: SeriesRole
+    plane: str
+    slices: int
+    reason: Reason | None = None  # why they are not used, when they are not
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesUse:
-    """One series of the study and what was made of it."""
+    """One series of the study and what was made of it: the sum of its stacks."""
 
     series_instance_uid: str
     role: SeriesRole
     slices: int
     reason: Reason | None = None  # why it is not used, when it is not
     note: str = ""
+    stacks: tuple[StackUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

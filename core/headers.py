@@ -75,6 +75,9 @@ _APART = {tag_for_keyword("SOPInstanceUID"), tag_for_keyword("SpecificCharacterS
 _KEPT_BYTES = 4096  # of a header whose meaning is kept for the next image
 
 
+_STEEPEST_AXIAL = 0.42  # cosine of 65 degrees: a block angled to L5/S1 leans so far, and is no coronal one
+
+
 class Role(StrEnum):
     """What an instance may be used for, by its header."""
 
@@ -199,7 +202,11 @@ def role(dataset: Dataset) -> Role:
     plane = _plane(dataset)
     if plane is None:
         return Role.MR_OTHER
-    text = _words(*(str(dataset.get(k) or "") for k in ("SeriesDescription", "ProtocolName", "SequenceName")))
+    # Scanners write one Protocol Name into all series of an exam: it excludes none, and speaks only for a series that
+    # has no description of its own.
+    description, sequence = (str(dataset.get(k) or "") for k in ("SeriesDescription", "SequenceName"))
+    text = _words(description, sequence)
+    named = text if description else _words(str(dataset.get("ProtocolName") or ""), sequence)
     image_type = {str(part).upper() for part in (dataset.get("ImageType") or ())}
     if image_type & {"LOCALIZER", "ADC", "DIFFUSION", "PROJECTION IMAGE"}:
         return Role.MR_OTHER
@@ -210,7 +217,7 @@ def role(dataset: Dataset) -> Role:
     gradient = "GR" in str(dataset.get("ScanningSequence") or "") or dataset.get("EchoPulseSequence") == "GRADIENT"
     # A short echo with a short repetition is T1; STIR has a short echo but a long repetition.
     short = echo is not None and echo < 40 and repetition is not None and repetition < 1400
-    t1 = short or (_T1.search(text) is not None and "t2" not in text)
+    t1 = short or (_T1.search(named) is not None and "t2" not in named)
     if plane == "sagittal" and t1 and not gradient:
         return Role.SAGITTAL_T1
     if t1 or gradient or _NOT_T2.search(text):
@@ -237,7 +244,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _plane(dataset: Dataset) -> str | None:
-    """Axial or sagittal by the slice normal; None for coronal and for no geometry."""
+    """Axial or sagittal by the slice normal, as the pipeline's ``plane_of`` tells them; None otherwise."""
     try:
         cosines = np.asarray([float(x) for x in orientation(dataset)])
     except (TypeError, ValueError):
@@ -247,7 +254,9 @@ def _plane(dataset: Dataset) -> str | None:
     normal = np.abs(np.cross(cosines[:3], cosines[3:]))
     if normal.max() < 0.5:
         return None
-    return {0: "sagittal", 2: "axial"}.get(int(normal.argmax()))
+    if int(normal.argmax()) == 0:
+        return "sagittal"
+    return "axial" if normal[2] >= _STEEPEST_AXIAL else None
 
 
 def orientation(dataset: Dataset) -> Any:

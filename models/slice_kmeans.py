@@ -42,10 +42,11 @@ def guessed(images: Sequence[SourceImage], report: Report) -> dict[str, Any]:
     counted = {one.level: one.point_mm for one in report.findings if one.point_mm is not None}
     found: list[dict[str, Any]] = []
     for one in series(images):
-        if one.role is not SeriesRole.AXIAL_T2 or one.reason is not None:
+        axial = [each for each in one.acquisitions if each.role is SeriesRole.AXIAL_T2 and each.reason is None]
+        if not axial:
             continue
         try:
-            volumes, _ = series_volumes(one.frames)
+            volumes = [volume for each in axial for volume in series_volumes(each.frames)[0]]
         except Rejected as problem:
             found.append({"series_instance_uid": one.uid, "reason": problem.message})
             continue

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 from cauda.core.domain import (
     Finding,
@@ -14,23 +13,29 @@ from cauda.core.domain import (
     Reason,
     Report,
     SagittalEvidence,
-    SeriesRole,
     SeriesUse,
+    StackUse,
     Status,
-    Volume,
 )
 from cauda.core.errors import Rejected
 from cauda.pipeline import exclusions, grade
-from cauda.pipeline.axial import AxialSlice, slices_at
 from cauda.pipeline.canal import refined
+from cauda.pipeline.choosing import AxialImages, Choice, choose
 from cauda.pipeline.counting import Count, count
 from cauda.pipeline.discs import Disc
 from cauda.pipeline.illustrate import pictures
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.pictures import Pictures
-from cauda.pipeline.placing import Placed, place
-from cauda.pipeline.series import MIN_SLICES, Series, preference, series, what_was_found
+from cauda.pipeline.series import (
+    MIN_SLICES,
+    Acquisition,
+    Series,
+    series,
+    shared_words,
+    wanted,
+    what_was_found,
+)
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.volume import series_volumes
 
@@ -82,20 +87,23 @@ def _analyse(
 ) -> Analysis:
     timings: dict[str, float] = {}
     _check_study(images, found, options)
+    axial = AxialImages(found)
     with _timed("axial", timings, options.clock):
-        axial, uses = _first_readable(_wanted(found, SeriesRole.AXIAL_T2))
-    if not axial:
+        axial.read_until_one_is_readable()
+    if not axial.read:
         raise Rejected(Reason.UNDECODABLE, f"axial T2 cannot be decoded; found: {what_was_found(found)}")
-    report = replace(base, series=_updated(base.series, uses), flags=exclusions.flags([one.header for one, _ in axial]))
+    uses = dict(axial.uses)
+    report = replace(base, series=_updated(found, uses), flags=_flags(found, [one.acquisition for one in axial.read]))
     if parts is None:
         return Analysis(report=replace(report, findings=_ungraded(Reason.NO_BUNDLE)))
     with _timed("levels", timings, options.clock):
         counted = count(found, parts)
-    report = replace(report, series=_updated(report.series, counted.uses))
+    uses |= counted.uses
+    report = replace(report, series=_updated(found, uses))
     if counted.levels is None or counted.series is None:
         return Analysis(report=replace(report, findings=_ungraded(Reason.LEVELS_NOT_COUNTED), timings_ms=timings))
     with _timed("grade", timings, options.clock):
-        report = _graded(report, axial, counted, counted.series, counted.levels, parts)
+        report = _graded(report, found, uses, axial, counted, counted.series, counted.levels, parts)
     with _timed("pictures", timings, options.clock):
         shown = pictures(report, images)
     return Analysis(report=replace(report, timings_ms=timings), pictures=shown)
@@ -111,43 +119,40 @@ def _timed(name: str, timings: dict[str, float], clock: Callable[[], float] | No
 
 def _graded(
     report: Report,
-    axial: Sequence[tuple[Series, Sequence[Volume]]],
+    found: Sequence[Series],
+    uses: dict[Acquisition, StackUse],
+    axial: AxialImages,
     counted: Count,
-    sagittal: Series,
+    sagittal: Acquisition,
     levels: Levels,
     parts: Parts,
 ) -> Report:
-    placed = [place(one, volumes, sagittal, levels.canal_mm) for one, volumes in axial]
-    if all(one.reason is Reason.NOT_T2 for one in placed):
+    chosen = choose(axial, levels, sagittal)
+    if all(one.reason is Reason.NOT_T2 for one in chosen.placed):
         raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted")
-    usable = [one for one in placed if one.reason is None]
-    used: set[str] = set()
-    slices: dict[Level, list[AxialSlice]] = {}
-    for level, disc in levels.discs.items():
-        for one in usable:
-            if here := slices_at(one.volumes, disc.point_mm, levels.canal_mm):
-                slices[level] = [replace(found, center_mm=refined(found)) for found in here]
-                used.add(one.series.uid)
-                break
+    slices = {level: [replace(one, center_mm=refined(one)) for one in here] for level, here in chosen.slices.items()}
     looks = {level: grade.looks(level, here, parts) for level, here in slices.items()}
     findings = grade.findings(looks, parts)
-    nowhere = Reason.NOT_IMAGED if usable else Reason.POSITION_NOT_SHARED
     return replace(
         report,
-        findings=tuple(_located(findings.get(level) or _missing(level, levels, nowhere), levels) for level in Level),
+        findings=tuple(_located(findings.get(level) or _missing(level, levels, chosen), levels) for level in Level),
         levels_from="sagittal",
         level_doubt=counted.doubt,
-        frame_of_reference_assumed=any(one.assumed and one.series.uid in used for one in placed),
-        series=_updated(report.series, {one.series.uid: _use(one, used) for one in placed}),
+        frame_of_reference_assumed=any(one.assumed for one in chosen.used),
+        series=_updated(found, uses | axial.uses | chosen.uses),
+        flags=_flags(found, [one.series for one in chosen.used] or [one.acquisition for one in axial.read]),
     )
 
 
-def _missing(level: Level, levels: Levels, nowhere: Reason) -> Finding:
-    return Finding(level=level, abstained=nowhere if level in levels.discs else Reason.LEVELS_NOT_COUNTED)
+def _missing(level: Level, levels: Levels, chosen: Choice) -> Finding:
+    if level not in levels.discs:
+        return Finding(level=level, abstained=Reason.LEVELS_NOT_COUNTED)
+    return Finding(level=level, abstained=chosen.reasons.get(level, Reason.NOT_IMAGED))
 
 
-def _use(one: Placed, used: set[str]) -> SeriesUse:
-    return one.series.use(one.reason or (None if one.series.uid in used else Reason.NOT_BEST))
+def _flags(found: Sequence[Series], used: Sequence[Acquisition]) -> tuple[str, ...]:
+    shared = shared_words({one.uid: one.frames for one in found})
+    return exclusions.flags([member.header for one in used for member in one.each], shared)
 
 
 def _located(finding: Finding, levels: Levels) -> Finding:
@@ -181,11 +186,12 @@ def _check_study(images: Sequence[SourceImage], found: Sequence[Series], options
         raise Rejected(reason, f"{reason.text}; needed: axial and sagittal T2 of the lumbar spine")
     if len(images) < MIN_SLICES and not _any_readable(found):
         raise Rejected(Reason.UNDECODABLE, f"{Reason.UNDECODABLE.text}; found: {what_was_found(found)}")
-    if excluded := exclusions.study_exclusion([one.header for one in found], options.denied_exams):
+    shared = shared_words({one.uid: one.frames for one in found})
+    if excluded := exclusions.study_exclusion([one.header for one in found], options.denied_exams, shared):
         raise Rejected(*excluded)
-    if not _wanted(found, SeriesRole.AXIAL_T2):
-        few = any(one.reason is Reason.TOO_FEW_SLICES and one.role is SeriesRole.AXIAL_T2 for one in found)
-        reason = Reason.TOO_FEW_SLICES if few else Reason.NO_AXIAL_T2
+    axial = wanted(found, "axial")
+    if sum(one.slices for one in axial) < MIN_SLICES:
+        reason = Reason.TOO_FEW_SLICES if axial else Reason.NO_AXIAL_T2
         raise Rejected(reason, f"{reason.text}; found: {what_was_found(found)}; needed: axial T2 of the lumbar spine")
 
 
@@ -200,27 +206,5 @@ def _any_readable(found: Sequence[Series]) -> bool:
     return False
 
 
-def _wanted(found: Sequence[Series], role: SeriesRole) -> list[Series]:
-    return [one for one in found if one.reason is None and one.role is role]
-
-
-def _first_readable(wanted: Sequence[Series]) -> tuple[list[tuple[Series, list[Volume]]], dict[str, SeriesUse]]:
-    """The most wanted kind of series that can be decoded; less wanted ones are not decoded at all."""
-    volumes: list[tuple[Series, list[Volume]]] = []
-    uses = {one.uid: one.use(Reason.NOT_BEST) for one in wanted}
-    for _, alike in groupby(wanted, key=preference):
-        for one in alike:
-            try:
-                read, broken = series_volumes(one.frames)
-            except Rejected as problem:
-                uses[one.uid] = one.use(problem.reason, problem.message)
-                continue
-            volumes.append((one, read))
-            uses[one.uid] = one.use(note=f"{broken} slices cannot be decoded" if broken else "")
-        if volumes:
-            break
-    return volumes, uses
-
-
-def _updated(series_uses: Sequence[SeriesUse], newer: dict[str, SeriesUse]) -> tuple[SeriesUse, ...]:
-    return tuple(newer.get(use.series_instance_uid, use) for use in series_uses)
+def _updated(found: Sequence[Series], uses: Mapping[Acquisition, StackUse]) -> tuple[SeriesUse, ...]:
+    return tuple(one.use(uses) for one in found)

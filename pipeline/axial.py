@@ -11,6 +11,7 @@ from cauda.core.domain import F64, Point, Volume
 
 DISC_MM = 5.0  # half a disc's height: a slice this far away still shows the level
 MARGIN_MM = 10.0  # the canal must lie this far inside the image
+MOST_OBLIQUE = 0.64  # cosine of 50 degrees, between slice normal and canal: others do not cut across it
 REACH_MM = 25.0  # a plane's crossing with the canal is looked for this far from the disc
 
 
@@ -40,7 +41,7 @@ def through_canal(volumes: Sequence[Volume], canal_mm: F64) -> list[AxialSlice]:
         for index in range(len(volume.pixels)):
             origin = np.array(volume.point_mm(0, 0, index))
             center = crossing(canal_mm, origin, normal, middle, reach_mm=length)
-            if center is not None and _inside(volume, center):
+            if center is not None and _inside(volume, center) and squareness(normal, center, canal_mm) > MOST_OBLIQUE:
                 found.append(AxialSlice(volume=volume, index=index, distance_mm=0.0, center_mm=center))
     return found
 
@@ -55,7 +56,7 @@ def _in_block(volume: Volume, point_mm: Point, canal_mm: F64) -> list[AxialSlice
         distance = float(normal @ (origin - point_mm))
         if abs(distance) <= reach:
             center = crossing(canal_mm, origin, normal, point_mm)
-            if center is not None and _inside(volume, center):
+            if center is not None and _inside(volume, center) and squareness(normal, center, canal_mm) > MOST_OBLIQUE:
                 found.append(AxialSlice(volume=volume, index=index, distance_mm=distance, center_mm=center))
     return sorted(found, key=lambda one: (abs(one.distance_mm), one.distance_mm))
 
@@ -90,10 +91,14 @@ def _inside(volume: Volume, center: Point) -> bool:
     return bool(along_row and along_column)
 
 
-def _cost(one: AxialSlice, canal_mm: F64) -> float:
-    """Distance first; between blocks that both show the disc, the one cut more squarely across the canal."""
-    nearest = int(np.linalg.norm(canal_mm - one.center_mm, axis=1).argmin())
+def squareness(normal: F64, center: Point, canal_mm: F64) -> float:
+    """How squarely a plane cuts across the canal (N, 3) there: the cosine between its normal and the canal."""
+    nearest = int(np.linalg.norm(canal_mm - center, axis=1).argmin())
     low, high = max(0, nearest - 10), min(len(canal_mm) - 1, nearest + 10)
     along = canal_mm[high] - canal_mm[low]
-    square = abs(float(_normal(one.volume) @ along)) / max(float(np.linalg.norm(along)), 1e-6)
-    return abs(one.distance_mm) + 10.0 * (1.0 - square)
+    return abs(float(normal @ along)) / max(float(np.linalg.norm(along)), 1e-6)
+
+
+def _cost(one: AxialSlice, canal_mm: F64) -> float:
+    """Distance first; between blocks that both show the disc, the one cut more squarely across the canal."""
+    return abs(one.distance_mm) + 10.0 * (1.0 - squareness(_normal(one.volume), one.center_mm, canal_mm))

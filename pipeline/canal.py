@@ -30,16 +30,27 @@ def refined(one: AxialSlice) -> Point:
     steps = int(_SHIFT_MM / _STEP_MM)
     half = cut.shape[1] // 2 - steps
     middle = cut.shape[1] // 2
-    best, best_score = 0, -np.inf
+    scores = []
     for shift in range(-steps, steps + 1):
         left = cut[:, middle + shift - half : middle + shift]
         right = cut[:, middle + shift : middle + shift + half][:, ::-1]
-        score = _correlation(left, right) - _PENALTY * (shift * _STEP_MM) ** 2
-        if score > best_score:
-            best, best_score = shift, score
+        scores.append(_correlation(left, right) - _PENALTY * (shift * _STEP_MM) ** 2)
     across, _ = viewing_axes(one.volume)
-    x, y, z = np.asarray(one.center_mm) + across * best * _STEP_MM
+    x, y, z = np.asarray(one.center_mm) + across * (_peak(scores) - steps) * _STEP_MM
     return float(x), float(y), float(z)
+
+
+def _peak(scores: list[float]) -> float:
+    """Where the scores are highest, between their steps: the top of the parabola through the best and its neighbours.
+
+    A centre that follows the steps would change the crop by half a millimetre for a tenth in the sagittal point.
+    """
+    best = int(np.argmax(scores))
+    if not 0 < best < len(scores) - 1:
+        return float(best)
+    before, here, after = scores[best - 1 : best + 2]
+    bend = before - 2 * here + after
+    return best + (0.5 * (before - after) / bend if bend < 0 else 0.0)
 
 
 def _picture(one: AxialSlice) -> F32:

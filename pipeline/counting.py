@@ -1,4 +1,4 @@
-"""Which sagittal series names the levels, and whether another one agrees."""
+"""Which sagittal images name the levels, and whether others agree."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cauda.core.domain import Reason, SeriesRole, SeriesUse, Volume
+from cauda.core.domain import Reason, SeriesRole, StackUse, Volume
 from cauda.core.errors import Rejected
 from cauda.pipeline.levels import Levels, agreed, locate
 from cauda.pipeline.lumbar import why_not_lumbar
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.sagittal import near_slices, upright
-from cauda.pipeline.series import MIN_SLICES, Series
-from cauda.pipeline.volume import series_volumes
+from cauda.pipeline.series import MIN_SLICES, Acquisition, Series, wanted
+from cauda.pipeline.volume import read_volumes
 from cauda.pipeline.weighting import Weighting
 
 MAX_VOLUMES = 6  # a whole spine has three stations, perhaps twice
@@ -25,25 +25,25 @@ FLUID_RATIO = 1.0  # canal to vertebra: brighter in T2 and STIR, darker in T1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Count:
-    """The levels, from which series, and what became of every sagittal series that was looked at."""
+    """The levels, from which images, and what became of all sagittal images that were looked at."""
 
-    series: Series | None = None
+    series: Acquisition | None = None
     levels: Levels | None = None
     doubt: Reason | None = None
-    uses: dict[str, SeriesUse] = field(default_factory=dict)
+    uses: dict[Acquisition, StackUse] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Candidate:
-    series: Series
+    series: Acquisition
     volume: Volume
     levels: Levels
 
 
 def count(found: Sequence[Series], parts: Parts) -> Count:
     """Name the levels. Without a usable sagittal series there are none; Rejected when none shows a lumbar spine."""
-    usable = [one for one in found if one.reason is None and one.plane == "sagittal"]
-    uses: dict[str, SeriesUse] = {one.uid: one.use(Reason.NOT_BEST) for one in usable}
+    usable = wanted(found, "sagittal")
+    uses: dict[Acquisition, StackUse] = {one: one.use(Reason.NOT_BEST) for one in usable}
     candidates: list[_Candidate] = []
     against: list[str] = []
     budget = MAX_VOLUMES
@@ -55,7 +55,7 @@ def count(found: Sequence[Series], parts: Parts) -> Count:
             levels = locate(volume, parts.localiser)
             if why := why_not_lumbar(levels, parts.lumbar_check):
                 against.append(why)
-                uses[one.uid] = one.use(Reason.NOT_LUMBAR, why)
+                uses[one] = one.use(Reason.NOT_LUMBAR, why)
             elif levels is not None:
                 candidates.append(_Candidate(series=one, volume=volume, levels=levels))
     if not candidates:
@@ -63,21 +63,24 @@ def count(found: Sequence[Series], parts: Parts) -> Count:
             raise Rejected(Reason.NOT_LUMBAR, f"{Reason.NOT_LUMBAR.text}: {against[0]}")
         return Count(uses=uses)
     best = min(candidates, key=lambda one: (one.levels.doubt in _CURABLE, not is_fluid_bright(one)))
-    uses[best.series.uid] = _used(best)
+    uses[best.series] = _used(best)
     other, doubt = _second_opinion(best, candidates, usable, uses, parts)
     if other is not None:
-        uses[other.series.uid] = _used(other)
+        uses[other.series] = _used(other)
     return Count(series=best.series, levels=best.levels, doubt=doubt, uses=uses)
 
 
-def _volumes(one: Series, uses: dict[str, SeriesUse]) -> list[Volume]:
-    """The volumes of a series that are worth looking at, largest first."""
+def _volumes(one: Acquisition, uses: dict[Acquisition, StackUse]) -> list[Volume]:
+    """The volumes that are worth looking at, largest first."""
     try:
-        volumes, _ = series_volumes(one.frames)
+        read = read_volumes(one.frames)
     except Rejected as problem:
-        uses[one.uid] = one.use(problem.reason, problem.message)
+        uses[one] = one.use(problem.reason, problem.message)
         return []
-    return sorted((v for v in volumes if len(v.pixels) >= MIN_SLICES), key=lambda volume: -len(volume.pixels))
+    if read.mixed:
+        uses[one] = one.use(Reason.CONTRASTS_NOT_TOLD_APART)
+        return []
+    return sorted((v for v in read.volumes if len(v.pixels) >= MIN_SLICES), key=lambda volume: -len(volume.pixels))
 
 
 def _settled(candidates: Sequence[_Candidate]) -> bool:
@@ -86,9 +89,9 @@ def _settled(candidates: Sequence[_Candidate]) -> bool:
 
 
 def is_fluid_bright(one: _Candidate) -> bool:
-    """Whether the canal is brighter than the vertebrae, as in T2 and STIR."""
-    if one.series.weighting is not None:
-        return one.series.weighting in {Weighting.T2, Weighting.STIR}
+    """Whether the canal is brighter than the vertebrae, as in T2 and STIR. Headers alone never make it so."""
+    if one.series.weighting in {Weighting.T1, Weighting.PD}:
+        return False
     return fluid_ratio(one.levels) > FLUID_RATIO
 
 
@@ -108,16 +111,16 @@ def fluid_ratio(levels: Levels) -> float:
 def _second_opinion(
     best: _Candidate,
     candidates: Sequence[_Candidate],
-    usable: Sequence[Series],
-    uses: dict[str, SeriesUse],
+    usable: Sequence[Acquisition],
+    uses: dict[Acquisition, StackUse],
     parts: Parts,
 ) -> tuple[_Candidate | None, Reason | None]:
     """Another series of the same place and what it says of the count; silence where there is none."""
-    seen = {one.series.uid: one for one in candidates if one.series.uid != best.series.uid}
+    seen = {one.series: one for one in candidates if one.series is not best.series}
     for one in usable:
-        if one.uid == best.series.uid or uses[one.uid].reason not in {None, Reason.NOT_BEST}:
+        if one is best.series or uses[one].reason not in {None, Reason.NOT_BEST}:
             continue
-        other = seen.get(one.uid)
+        other = seen.get(one)
         if other is None:
             volume = next(iter(_volumes(one, uses)), None)
             levels = None if volume is None else locate(volume, parts.localiser, _near(best.levels, volume))
@@ -136,6 +139,6 @@ def _near(levels: Levels, volume: Volume) -> list[int] | None:
     return near_slices(turned, index, CHECK_MM) or None
 
 
-def _used(one: _Candidate) -> SeriesUse:
+def _used(one: _Candidate) -> StackUse:
     role = SeriesRole.SAGITTAL_T2 if is_fluid_bright(one) else SeriesRole.SAGITTAL_T1
     return replace(one.series.use(), role=role)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from cauda.pipeline.source import SourceImage
 MAX_SIDE = 4096  # larger matrices are no MR slice; they would only cost memory
 MAX_FRAMES = 4096
 MIN_SIDE = 32
+STEEPEST_AXIAL = 0.42  # cosine of 65 degrees, between slice normal and the table's long axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,12 +32,28 @@ class Frame:
     slope: float
     intercept: float
     gap_mm: float | None  # spacing between slices as the header says it
-    variant: tuple[str, ...]  # what tells frames at one place apart: image type, echo, time point
+    header: Dataset  # what is stated of this frame: the image's attributes, and over them its functional groups'
 
     @property
     def normal(self) -> F64:
         """The slice normal."""
         return np.cross(self.right, self.down)
+
+    @property
+    def plane(self) -> str:
+        """``sagittal``, ``coronal`` or ``axial``: by the slice normal, see ``plane_of``."""
+        return plane_of(self.normal)
+
+
+def plane_of(normal: F64) -> str:
+    """The plane of a unit slice normal (LPS). A block angled to L5/S1 leans up to 65 degrees and is axial all the same.
+
+    What leans so far is judged again by the spine's own direction when it is graded.
+    """
+    across, _, along = np.abs(normal)
+    if across >= np.abs(normal).max():
+        return "sagittal"
+    return "axial" if along >= STEEPEST_AXIAL else "coronal"
 
 
 def frames(image: SourceImage) -> list[Frame]:
@@ -87,6 +104,7 @@ def _frames(image: SourceImage) -> Iterator[Frame | None]:
             yield _frame(image, 1, header, header, header, header, header)
         return
     shared = _first(header.get("SharedFunctionalGroupsSequence"))
+    stated = _StatedAttributes(header)
     for index, item in enumerate(list(enhanced)[:count]):
 
         def group(keyword: str, item: Dataset = item) -> Dataset:
@@ -99,14 +117,52 @@ def _frames(image: SourceImage) -> Iterator[Frame | None]:
             group("PlaneOrientationSequence"),
             group("PixelMeasuresSequence"),
             group("PixelValueTransformationSequence"),
-            group("MREchoSequence"),
-            group("MRImageFrameTypeSequence"),
-            group("FrameContentSequence"),
+            stated.of_frame(group),
         )
 
 
 def _first(sequence: Any) -> Dataset:
     return sequence[0] if sequence else Dataset()
+
+
+# Where a functional group (PS3.3 C.7.6.16, C.8.13.5) holds what a classic image states at its top: group, its
+# attribute, the classic one's name.
+_GROUPED = (
+    ("MREchoSequence", "EffectiveEchoTime", "EchoTime"),
+    ("MRTimingAndRelatedParametersSequence", "RepetitionTime", "RepetitionTime"),
+    ("MRModifierSequence", "InversionTimes", "InversionTime"),
+    ("MRImageFrameTypeSequence", "FrameType", "ImageType"),
+    ("MRImageFrameTypeSequence", "ComplexImageComponent", "ComplexImageComponent"),
+    ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
+    ("FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
+    ("FrameContentSequence", "FrameAcquisitionNumber", "AcquisitionNumber"),
+)
+_FUNCTIONAL_GROUPS = 0x52000000  # from here on: the functional groups, overlays and pixels
+_CONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
+
+
+class _StatedAttributes:
+    """The attributes of each frame of a multi-frame image as one flat data set; equal ones are made once."""
+
+    def __init__(self, header: Dataset) -> None:
+        self._image = header
+        self._known: dict[str, Dataset] = {}
+
+    def of_frame(self, group: Callable[[str], Dataset]) -> Dataset:
+        """What the image states, with what the frame's functional groups state over it."""
+        stated = Dataset()
+        for sequence in _CONVERTED:
+            stated.update(group(sequence))
+        for sequence, keyword, classic in _GROUPED:
+            value = group(sequence).get(keyword)
+            if value not in (None, ""):
+                setattr(stated, classic, value)
+        key = "\n".join(f"{element.tag} {element.value}" for element in stated)
+        if key not in self._known:
+            flat: Dataset = self._image[:_FUNCTIONAL_GROUPS]
+            flat.update(stated)
+            self._known[key] = flat
+        return self._known[key]
 
 
 def _frame(
@@ -116,9 +172,7 @@ def _frame(
     orientation: Dataset,
     measures: Dataset,
     values: Dataset,
-    echo: Dataset,
-    kind: Dataset | None = None,
-    content: Dataset | None = None,
+    stated: Dataset,
 ) -> Frame | None:
     header = image.header
     position = _vector(place.get("ImagePositionPatient"), 3)
@@ -138,9 +192,6 @@ def _frame(
     slope = number(values, "RescaleSlope")
     gap = number(measures, "SpacingBetweenSlices") or number(measures, "SliceThickness")
     instance = number(header, "InstanceNumber")
-    frame_type = text(kind, "FrameType") if kind is not None else text(header, "ImageType")
-    time_point = text(content, "TemporalPositionIndex") if content is not None else text(header, "AcquisitionNumber")
-    echo_time = number(echo, "EffectiveEchoTime") or number(echo, "EchoTime")
     return Frame(
         source=image,
         ref=SliceRef(
@@ -157,7 +208,7 @@ def _frame(
         slope=1.0 if slope in {None, 0.0} else float(slope or 1.0),
         intercept=number(values, "RescaleIntercept") or 0.0,
         gap_mm=abs(gap) if gap else None,
-        variant=(frame_type, "" if echo_time is None else f"{echo_time:g}", time_point),
+        header=stated,
     )
 
 

@@ -65,10 +65,10 @@ def _continuity(nearest: AxialSlice, made: Preprocessing) -> tuple[dict[int, flo
     volume = nearest.volume
     first, last = max(0, nearest.index - BESIDE), min(len(volume.pixels), nearest.index + BESIDE + 1)
     indices = range(first, last)
-    through = volume.affine[:3, 2] / max(float(np.linalg.norm(volume.affine[:3, 2])), 1e-6)
+    heights = volume.heights_mm
     crops = []
     for index in indices:
-        x, y, z = np.asarray(nearest.center_mm) + (index - nearest.index) * volume.spacing_mm[2] * through
+        x, y, z = np.asarray(nearest.center_mm) + (heights[index] - heights[nearest.index]) * volume.normal
         crops.append(graded_crop(volume, index, (float(x), float(y), float(z)), made.crop_mm, made.crop_px // 2))
     fits = quality.continuity(crops)
     return dict(zip(indices, fits, strict=True)), quality.median(fits)

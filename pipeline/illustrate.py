@@ -17,6 +17,7 @@ from cauda.pipeline.volume import series_volumes
 
 TILE_MM = 80.0
 TILE_PX = 320
+PARALLEL = 0.1  # sine of the angle between two planes that do not usefully cut
 LINE_MM = 60.0  # to either side of the level's point; the drawing leaves out the canal
 
 Slices = Mapping[tuple[str, int], tuple[Frame, Volume]]  # by SOP instance and frame
@@ -127,6 +128,8 @@ def _sagittal(findings: Sequence[Finding], slices: Slices) -> SagittalPicture | 
         key = (finding.axial.sop_instance_uid, finding.axial.frame) if finding.axial else None
         if key is not None and key in slices:
             ends = _intersection(slices[key][1], finding.point_mm, across, normal, corner)
+            if ends is None:
+                continue
             apart = abs(float(normal @ (np.asarray(finding.point_mm) - corner)))
             lines[finding.level] = PlaneLine(
                 start_px=shown(ends[0]), end_px=shown(ends[1]), dashed=apart > volume.spacing_mm[2]
@@ -158,8 +161,11 @@ def _isotropic(volume: Volume, across: F64, down: F64) -> tuple[F32, float, F64]
     return np.asarray(pixels, dtype=np.float32), mm, corner
 
 
-def _intersection(axial: Volume, point: Point, across: F64, normal: F64, corner: F64) -> tuple[F64, F64]:
-    """The axial plane's cut with the sagittal slice, to either side of the level's point, anterior end first."""
+def _intersection(axial: Volume, point: Point, across: F64, normal: F64, corner: F64) -> tuple[F64, F64] | None:
+    """The axial plane's cut with the sagittal slice, to either side of the level's point, anterior end first.
+
+    None where the two are parallel and do not cut.
+    """
     plane = np.cross(axial.affine[:3, 0], axial.affine[:3, 1])
     plane = plane / np.linalg.norm(plane)
     direction = np.cross(plane, normal)
@@ -168,6 +174,9 @@ def _intersection(axial: Volume, point: Point, across: F64, normal: F64, corner:
     on_slice = np.asarray(point) - normal * float(normal @ (np.asarray(point) - corner))
     # down the slice from the level's point to the axial plane
     within = np.cross(normal, direction)
-    height = float(plane @ (axial.affine[:3, 3] - on_slice)) / float(plane @ within)
+    slope = float(plane @ within)
+    if abs(slope) < PARALLEL:
+        return None
+    height = float(plane @ (axial.affine[:3, 3] - on_slice)) / slope
     foot = on_slice + height * within
     return foot - LINE_MM * direction, foot + LINE_MM * direction

@@ -21,6 +21,7 @@ from cauda.core.domain import (
     SagittalEvidence,
     SeriesRole,
     SeriesUse,
+    StackUse,
     Status,
 )
 
@@ -68,6 +69,7 @@ def from_json(data: Json) -> Report:
                 slices=use["slices"],
                 reason=_reason(use["reason"]),
                 note=use["note"],
+                stacks=tuple(_read_stack(stack) for stack in use.get("stacks", ())),
             )
             for use in data["series"]
         ),
@@ -121,7 +123,21 @@ def _series(use: SeriesUse) -> Json:
         "slices": use.slices,
         "reason": _code(use.reason),
         "note": use.note,
+        "stacks": [
+            {
+                "role": stack.role.value,
+                "plane": stack.plane,
+                "slices": stack.slices,
+                "reason": _code(stack.reason),
+                "note": stack.note,
+            }
+            for stack in use.stacks
+        ],
     }
+
+
+def _read_stack(data: Json) -> StackUse:
+    return StackUse(**{**data, "role": SeriesRole(data["role"]), "reason": _reason(data["reason"])})
 
 
 def _finding(finding: Finding, name: str) -> Json:

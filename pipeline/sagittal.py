@@ -14,8 +14,10 @@ from cauda.pipeline.parts import Localiser
 
 HALF_WIDTH_MM = 30.0  # the canal is looked for this far to either side of the stack's middle
 STEP_MM = 3.5  # slices closer than this add time and no knowledge
+NEAR_STEP_MM = 2.6  # beside the canal
 COARSE_MM = 8.0  # half a canal's width: no canal falls between two slices
 NEAR_MM = 10.0
+SMOOTH_MM = 0.2  # smaller deviations from the smooth course are no outliers
 FUSION_MM = 4.0  # Gaussian over the distance from the canal's centre, so that neighbours stand in for a bad slice
 MIN_CANAL_MM = 60.0
 EXTEND_MM = 40.0  # past its ends the canal goes on straight: the last disc may lie beyond what was seen
@@ -51,8 +53,9 @@ class Midline:
     def centreline_mm(self) -> F64:
         """The canal's centre (N, 3) in millimetres LPS, from head to feet."""
         line = self.centreline()
-        homogeneous = np.concatenate([line, np.ones((len(line), 1))], axis=1)
-        return np.asarray((homogeneous @ self.volume.affine.T)[:, :3], dtype=np.float64)
+        in_plane = line[:, :2] @ self.volume.affine[:3, :2].T
+        origins = np.stack([self.volume.origin_mm(float(index)) for index in line[:, 2]])
+        return np.asarray(origins + in_plane, dtype=np.float64)
 
     def point_mm(self, col: float, row: float) -> Point:
         """The patient point of a position on the map, on the curved plane."""
@@ -61,41 +64,67 @@ class Midline:
 
 
 def upright(volume: Volume) -> Volume:
-    """The same volume with rows from head to feet and columns from anterior to posterior, by its orientation."""
-    affine, pixels = volume.affine, volume.pixels
-    if abs(affine[2, 0]) > abs(affine[2, 1]):  # the picture lies on its side
-        affine = affine[:, [1, 0, 2, 3]]
-        pixels = pixels.transpose(0, 2, 1)
-    if affine[2, 1] > 0:
-        affine, pixels = _flipped(affine, 1, pixels.shape[1]), pixels[:, ::-1]
-    if affine[1, 0] < 0:
-        affine, pixels = _flipped(affine, 0, pixels.shape[2]), pixels[:, :, ::-1]
-    return replace(volume, affine=affine, pixels=pixels)
+    """The same volume with rows from head to feet, columns from anterior to posterior and slices from right to left.
+
+    By its orientation: however the picture was stored, the same pixels come out.
+    """
+    if abs(volume.affine[2, 0]) > abs(volume.affine[2, 1]):  # the picture lies on its side
+        volume = replace(volume, affine=volume.affine[:, [1, 0, 2, 3]], pixels=volume.pixels.transpose(0, 2, 1))
+    if volume.affine[2, 1] > 0:
+        volume = _flipped(volume, 1)
+    if volume.affine[1, 0] < 0:
+        volume = _flipped(volume, 0)
+    return _reversed(volume) if volume.affine[0, 2] < 0 else volume
 
 
-def _flipped(affine: F64, axis: int, length: int) -> F64:
-    flipped = affine.copy()
-    flipped[:3, 3] = affine[:3, 3] + affine[:3, axis] * (length - 1)
-    flipped[:3, axis] = -affine[:3, axis]
-    return flipped
+def _flipped(volume: Volume, axis: int) -> Volume:
+    """With the columns (axis 0) or the rows (axis 1) the other way round."""
+    array_axis = 2 - axis
+    across = volume.affine[:3, axis] * (volume.pixels.shape[array_axis] - 1)
+    affine = volume.affine.copy()
+    affine[:3, 3] += across
+    affine[:3, axis] = -affine[:3, axis]
+    origins = None if volume.origins_mm is None else volume.origins_mm + across
+    return replace(volume, affine=affine, pixels=np.flip(volume.pixels, array_axis), origins_mm=origins)
+
+
+def _reversed(volume: Volume) -> Volume:
+    """With the slices the other way round."""
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.origin_mm(len(volume.slices) - 1)
+    affine[:3, 2] = -affine[:3, 2]
+    origins = None if volume.origins_mm is None else volume.origins_mm[::-1]
+    slices = volume.slices[::-1]
+    return replace(volume, affine=affine, pixels=volume.pixels[::-1], slices=slices, origins_mm=origins)
 
 
 def middle_slices(volume: Volume, step_mm: float = STEP_MM) -> list[int]:
-    """The slices around the middle of the stack, no closer than ``step_mm``."""
-    count, gap = len(volume.pixels), volume.spacing_mm[2]
-    stride = max(1, round(step_mm / gap))
-    middle = (count - 1) / 2
-    reach = max(HALF_WIDTH_MM / gap, 1.0)
-    start = round(middle) % stride
-    return [i for i in range(start, count, stride) if abs(i - middle) <= reach]
+    """The slices around the middle of the stack, about ``step_mm`` apart or as far as the stack's own step."""
+    heights = volume.heights_mm
+    middle = float(heights[0] + heights[-1]) / 2
+    reach = max(HALF_WIDTH_MM, volume.spacing_mm[2])
+    return _spread(heights, middle, reach, step_mm)
 
 
 def near_slices(volume: Volume, index: float, reach_mm: float) -> list[int]:
-    """The slices within reach of a slice position, no closer than ``STEP_MM``."""
-    gap = volume.spacing_mm[2]
-    stride = max(1, int(STEP_MM / gap))
-    start = round(index) % stride
-    return [i for i in range(start, len(volume.pixels), stride) if abs(i - index) * gap <= max(reach_mm, gap)]
+    """The slices within reach of a slice position, about ``NEAR_STEP_MM`` apart or as far as the stack's own step."""
+    heights = volume.heights_mm
+    centre = float(np.interp(index, np.arange(len(heights)), heights))
+    return _spread(heights, centre, max(reach_mm, volume.spacing_mm[2]), NEAR_STEP_MM)
+
+
+def _spread(heights: F64, centre: float, reach: float, step: float) -> list[int]:
+    """Indices within reach of a height, outward from the nearest one, each about a step from the one before."""
+    start = int(np.abs(heights - centre).argmin())
+    chosen = [start]
+    for side in (np.arange(start + 1, len(heights)), np.arange(start - 1, -1, -1)):
+        last, rest = start, side
+        while len(rest):
+            next_one = int(np.abs(np.abs(heights[rest] - heights[last]) - step).argmin())
+            last, rest = int(rest[next_one]), rest[next_one + 1 :]
+            if abs(heights[last] - centre) <= reach:
+                chosen.append(last)
+    return sorted(chosen)
 
 
 def midline(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None = None) -> Midline | None:
@@ -129,18 +158,18 @@ def _canal_index(known: Mapping[int, F32], canal: int) -> float | None:
 def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -> Midline | None:
     indices = list(known)
     probabilities = np.stack(list(known.values()))  # (N, C, H, W)
-    row_mm, col_mm, gap = volume.spacing_mm
+    row_mm, col_mm, _ = volume.spacing_mm
     canal = _largest(probabilities[:, classes.index("canal")])
     if canal is None:
         return None
-    positions = np.asarray(indices, dtype=np.float64)
+    heights = volume.heights_mm[indices]
     weight = canal.sum(axis=2)  # (N, H)
     rows = np.flatnonzero(weight.sum(axis=0) * col_mm > 2.0)
     if len(rows) < 2 or (rows[-1] - rows[0]) * row_mm < MIN_CANAL_MM:
         return None
-    raw = (weight[:, rows] * positions[:, None]).sum(axis=0) / weight[:, rows].sum(axis=0)
+    raw = _centroid(heights, weight[:, rows])
     centre = _smooth(rows, raw, weight[:, rows].sum(axis=0), probabilities.shape[2])
-    near = np.exp(-0.5 * ((positions[:, None] - centre[None, :]) * gap / FUSION_MM) ** 2)  # (N, H)
+    near = np.exp(-0.5 * ((heights[:, None] - centre[None, :]) / FUSION_MM) ** 2)  # (N, H)
     near /= np.maximum(near.sum(axis=0), 1e-9)
     maps = np.einsum("nh,nchw->chw", near.astype(np.float32), probabilities)
     tube = np.einsum("nh,nhw->hw", near.astype(np.float32), canal)
@@ -156,10 +185,26 @@ def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -
         classes=classes,
         maps=maps,
         columns=columns,
-        slices=centre,
+        slices=np.interp(centre, volume.heights_mm, np.arange(len(volume.slices))),
         first=first,
         last=last,
     )
+
+
+def _centroid(heights: F64, weight: F64) -> F64:
+    """The mean height (R,) of weights (N, R) that go on straight lines from slice to slice and end a step outside.
+
+    Between slices far apart, beside a lost one, there is canal, too.
+    """
+    steps = np.diff(heights)
+    first, last = (float(steps[0]), float(steps[-1])) if len(steps) else (1.0, 1.0)
+    at = np.r_[heights[0] - first, heights, heights[-1] + last]
+    edge = np.zeros((1, weight.shape[1]))
+    known = np.concatenate([edge, weight, edge])
+    low, high, width = at[:-1, None], at[1:, None], np.diff(at)[:, None]
+    area = width * (known[:-1] + known[1:]) / 2
+    moment = width * (known[:-1] * (2 * low + high) + known[1:] * (low + 2 * high)) / 6
+    return np.asarray(moment.sum(axis=0) / area.sum(axis=0), dtype=np.float64)
 
 
 def _extended(columns: F64, first: int, height: int, row_mm: float) -> tuple[F64, int, int]:
@@ -192,6 +237,6 @@ def _smooth(rows: NDArray[np.intp], raw: F64, weight: F64, height: int) -> F64:
     for _ in range(3):
         fit = np.polynomial.Polynomial.fit(x[rows], raw, deg=3, w=np.sqrt(trust), domain=[-1, 1])
         residual = np.abs(raw - fit(x[rows]))
-        trust = weight / weight.max() / (1 + (residual / max(float(np.median(residual)), 0.05)) ** 2)
+        trust = weight / weight.max() / (1 + (residual / max(float(np.median(residual)), SMOOTH_MM)) ** 2)
     inside = np.clip(x, x[rows[0]], x[rows[-1]])  # no extrapolation
     return np.asarray(fit(inside), dtype=np.float64)

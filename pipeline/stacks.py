@@ -1,9 +1,11 @@
-"""Frames into stacks: parallel, evenly spaced, sorted along the normal. An angled block is a stack of its own."""
+"""Frames of one contrast into stacks: parallel, sorted along the normal. An angled block is a stack of its own.
+
+Lost slices, rounded positions and steps of two sizes do not cut a stack: each slice carries its own position.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,17 +16,25 @@ from cauda.pipeline.frames import Frame
 
 PARALLEL = 0.01  # largest difference of a direction cosine within a stack, about half a degree
 SAME_PLACE_MM = 0.05
+SAME_PLACE_SHARE = 0.25  # of the stated distance between slices: nearer ones show the same place
+SAME_PLACE_MOST_MM = 1.0
 STATION_MM = 60.0
 USUAL_GAP_MM = 4.0  # for a slice on its own whose header says nothing
+EVEN_MM = 0.05  # positions this near to an even grid are on it
+LOST_SLICES = 2  # a gap of up to this many slices does not cut an axial stack
+STEP_SHARE = 0.1  # by which steps of one axial stack differ
+STEP_MM = 0.2
+JITTER = 1.5  # times the usual deviation of steps, where most of them deviate
+JITTER_QUANTILE = 0.6  # cuts between blocks are fewer than this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stack:
-    """Evenly spaced parallel frames and their affine (column, row, slice, 1) -> mm LPS."""
+    """Parallel frames of one contrast and their affine (column, row, slice, 1) -> mm LPS."""
 
     frames: tuple[Frame, ...]
     affine: F64
-    duplicates: int = 0  # frames left out because another lies at the same place
+    origins_mm: F64 | None = None  # (S, 3), where the frames are not evenly spaced; then the affine has the usual step
 
     @property
     def normal(self) -> F64:
@@ -33,22 +43,44 @@ class Stack:
 
     @property
     def plane(self) -> str:
-        """``sagittal``, ``coronal`` or ``axial``: the patient axis nearest to the normal."""
-        return ("sagittal", "coronal", "axial")[int(np.abs(self.normal).argmax())]
+        """``sagittal``, ``coronal`` or ``axial``."""
+        return self.frames[0].plane
 
 
-def stacks(frames: Sequence[Frame]) -> list[Stack]:
-    """All stacks of a series, in no particular order; instance numbers play no part."""
+def stacks(frames: Sequence[Frame], same_picture: Callable[[Frame, Frame], bool] | None = None) -> list[Stack]:
+    """All stacks, in no particular order; instance numbers play no part.
+
+    Of frames at one place that show the same picture one is kept; of frames that differ there none is, since nothing
+    tells which is wanted. Without ``same_picture`` they count as the same.
+    """
     found = []
-    for parallel in _parallel(frames):
-        for variant in (one for station in _stations(parallel) for one in _variants(station)):
-            kept, left_out = _places(variant)
-            runs = _even_runs(kept)
-            found += [
-                Stack(frames=tuple(run), affine=_affine(run), duplicates=left_out if i == 0 else 0)
-                for i, run in enumerate(runs)
-            ]
+    for group in geometric_groups(frames):
+        twice = {id(frame) for place in crowded(group) for frame in _left_out(place, same_picture)}
+        kept = _sorted([frame for frame in group if id(frame) not in twice])
+        found += [_stack(run) for run in _runs(kept)]
     return found
+
+
+def geometric_groups(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Parallel frames of one size and one station of the table."""
+    return [station for parallel in _parallel(frames) for station in _stations(parallel)]
+
+
+def crowded(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """The frames of a geometric group that share a place, at least two at each."""
+    places: list[list[Frame]] = []
+    for frame in _sorted(frames):
+        if places and _same_place(places[-1][0], frame):
+            places[-1].append(frame)
+        else:
+            places.append([frame])
+    return [place for place in places if len(place) > 1]
+
+
+def _left_out(place: Sequence[Frame], same_picture: Callable[[Frame, Frame], bool] | None) -> Sequence[Frame]:
+    if same_picture is None or all(same_picture(place[0], other) for other in place[1:]):
+        return place[1:]
+    return place
 
 
 def _parallel(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -82,77 +114,67 @@ def _stations(frames: list[Frame]) -> list[list[Frame]]:
                 break
         else:
             groups.append([frame])
-    return groups if _overlaid(frames) else [frames]
+    return groups if crowded(frames) or frames[0].plane == "sagittal" else [frames]
 
 
 def _in_plane(frame: Frame) -> F64:
     return np.array([frame.right @ frame.position, frame.down @ frame.position])
 
 
-def _variants(frames: list[Frame]) -> list[list[Frame]]:
-    """Split by image type, then echo, then time point, as long as frames lie on top of each other."""
-    groups = [frames]
-    for index in range(len(frames[0].variant)):
-        groups = [
-            part
-            for group in groups
-            for part in (_split(group, lambda frame: frame.variant[index]) if _overlaid(group) else [group])  # noqa: B023  # used at once
-        ]
-    return groups
-
-
-def _split(frames: Iterable[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
-    parts: dict[Hashable, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        parts[key(frame)].append(frame)
-    return list(parts.values())
-
-
-def _sorted(frames: list[Frame]) -> list[Frame]:
+def _sorted(frames: Sequence[Frame]) -> list[Frame]:
+    if not frames:
+        return []
     normal = frames[0].normal
     return sorted(frames, key=lambda frame: (float(normal @ frame.position), frame.ref.sop_instance_uid))
 
 
 def _same_place(a: Frame, b: Frame) -> bool:
-    """In one plane; two pictures of one plane cannot both be slices of a stack."""
-    return abs(float(a.normal @ (a.position - b.position))) < SAME_PLACE_MM
+    """In one plane, as far as positions are known; two pictures of one plane cannot both be slices of a stack."""
+    gap = min(a.gap_mm or 0.0, b.gap_mm or 0.0)
+    reach = min(max(SAME_PLACE_MM, SAME_PLACE_SHARE * gap), SAME_PLACE_MOST_MM)
+    return abs(float(a.normal @ (a.position - b.position))) < reach
 
 
-def _overlaid(frames: list[Frame]) -> bool:
-    ordered = _sorted(frames)
-    return any(_same_place(a, b) for a, b in pairwise(ordered))
+def _runs(frames: list[Frame]) -> list[list[Frame]]:
+    """Sagittal frames stay together. Axial ones are cut where the next block begins: by a step unlike the others.
 
-
-def _places(frames: list[Frame]) -> tuple[list[Frame], int]:
-    """One frame a place, and how many were left out."""
-    kept: list[Frame] = []
-    for frame in _sorted(frames):
-        if not kept or not _same_place(kept[-1], frame):
-            kept.append(frame)
-    return kept, len(frames) - len(kept)
-
-
-def _even_runs(frames: list[Frame]) -> list[list[Frame]]:
-    """Cut where the step from slice to slice differs from the usual one: a gap, or the next block."""
-    if len(frames) < 3:
-        return [frames]
+    One or two lost slices make a step of twice or three times the usual one, in the same direction.
+    """
+    if len(frames) < 3 or frames[0].plane == "sagittal":
+        return [frames] if frames else []
     positions = np.array([frame.position for frame in frames])
     steps = np.diff(positions, axis=0)
-    usual = np.median(steps, axis=0)
-    tolerance = max(0.2, 0.1 * float(np.linalg.norm(usual)))
-    cuts = [i + 1 for i, step in enumerate(steps) if np.linalg.norm(step - usual) > tolerance]
+    lengths = np.linalg.norm(steps, axis=1)
+    usual = steps[int(np.argsort(lengths)[(len(lengths) - 1) // 3])]  # lost slices make steps longer, never shorter
+    length = float(np.linalg.norm(usual))
+    deviations = np.min([np.linalg.norm(steps - (lost + 1) * usual, axis=1) for lost in range(LOST_SLICES + 1)], axis=0)
+    jitter = max(JITTER * float(np.quantile(deviations, JITTER_QUANTILE)), 2 * _rounding_mm(positions))
+    tolerance = max(STEP_MM, STEP_SHARE * length, min(jitter, 0.45 * length))
+    cuts = [index + 1 for index, deviation in enumerate(deviations) if deviation > tolerance]
     edges = [0, *cuts, len(frames)]
     return [frames[a:b] for a, b in pairwise(edges)]
 
 
-def _affine(frames: Sequence[Frame]) -> F64:
-    first = frames[0]
+def _rounding_mm(positions: F64) -> float:
+    """How far positions (S, 3) that were written in whole millimetres, or in tenths, may lie from the true ones."""
+    for unit in (1.0, 0.1):
+        if np.abs(positions / unit - np.rint(positions / unit)).max() < 1e-6:
+            return float(unit / 2 * np.sqrt(3))
+    return 0.0
+
+
+def _stack(frames: Sequence[Frame]) -> Stack:
+    first, positions = frames[0], np.array([frame.position for frame in frames])
     affine = np.eye(4)
     affine[:3, 0] = first.right * first.spacing[1]
     affine[:3, 1] = first.down * first.spacing[0]
-    if len(frames) > 1:
-        affine[:3, 2] = (frames[-1].position - first.position) / (len(frames) - 1)
-    else:
-        affine[:3, 2] = first.normal * (first.gap_mm or USUAL_GAP_MM)
+    affine[:3, 2] = first.normal * (first.gap_mm or USUAL_GAP_MM)
     affine[:3, 3] = first.position
-    return affine
+    if len(frames) == 1:
+        return Stack(frames=tuple(frames), affine=affine)
+    affine[:3, 2] = (positions[-1] - positions[0]) / (len(frames) - 1)
+    even = positions[0] + np.arange(len(frames))[:, None] * affine[:3, 2]
+    if np.abs(positions - even).max() <= EVEN_MM:
+        return Stack(frames=tuple(frames), affine=affine)
+    affine[:3, 2] = np.median(np.diff(positions, axis=0), axis=0)
+    return Stack(frames=tuple(frames), affine=affine, origins_mm=positions)

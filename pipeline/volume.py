@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from pydicom.errors import InvalidDicomError
 
 from cauda.core.domain import F32, Reason, Volume
 from cauda.core.errors import Rejected
+from cauda.pipeline.acquisitions import split
 from cauda.pipeline.frames import Frame, frames, number, text
 from cauda.pipeline.source import SourceImage
-from cauda.pipeline.stacks import Stack, stacks
+from cauda.pipeline.stacks import Stack, crowded, geometric_groups, stacks
+
+MIXED_SHARE = 0.2  # of all frames of one contrast; a slice or two sent twice, with other pixels, leave the rest
 
 # What pydicom and its decoders raise on pixel data they cannot make sense of.
 _BROKEN = (
@@ -27,12 +31,34 @@ Decoded = MutableMapping[int, NDArray[Any]]  # multi-frame pixels by id of the s
 
 
 def volumes(images: Sequence[SourceImage]) -> list[Volume]:
-    """All volumes of one series' images; see ``series_volumes``."""
-    return series_volumes([frame for image in images for frame in frames(image)])[0]
+    """All volumes of one series' images, contrast by contrast; see ``series_volumes``."""
+    found = split([frame for image in images for frame in frames(image)])
+    return [volume for part in found for volume in series_volumes(part)[0]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReadVolumes:
+    """Decoded frames as volumes, and how many frames were left out."""
+
+    volumes: tuple[Volume, ...]
+    broken: int = 0  # could not be decoded: gaps
+    ambiguous: int = 0  # lie where another picture lies, and nothing tells which is wanted
+
+    @property
+    def mixed(self) -> bool:
+        """Whether so many frames are ambiguous that the others may be of either contrast, too."""
+        used = sum(len(volume.slices) for volume in self.volumes)
+        return self.ambiguous > MIXED_SHARE * (used + self.ambiguous)
 
 
 def series_volumes(found: Sequence[Frame]) -> tuple[list[Volume], int]:
-    """All volumes of one series' frames, and how many frames could not be decoded and are left out as gaps.
+    """All volumes of frames of one contrast, and how many could not be decoded; see ``read_volumes``."""
+    read = read_volumes(found)
+    return list(read.volumes), read.broken
+
+
+def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
+    """All volumes of frames of one contrast.
 
     Rejected (undecodable) when less than half of the frames can be decoded.
     """
@@ -47,7 +73,21 @@ def series_volumes(found: Sequence[Frame]) -> tuple[list[Volume], int]:
     if 2 * len(pixels) < len(found) or not pixels:
         raise error
     kept = [frame for frame in found if id(frame) in pixels]
-    return [_volume(stack, pixels) for stack in stacks(kept)], len(found) - len(kept)
+
+    def same_picture(one: Frame, other: Frame) -> bool:
+        return np.array_equal(pixels[id(one)], pixels[id(other)])
+
+    made = stacks(kept, same_picture)
+    return ReadVolumes(
+        volumes=tuple(_volume(stack, pixels) for stack in made),
+        broken=len(found) - len(kept),
+        ambiguous=len(_differing(kept, same_picture)),
+    )
+
+
+def _differing(found: Sequence[Frame], same_picture: Callable[[Frame, Frame], bool]) -> list[Frame]:
+    places = [place for group in geometric_groups(found) for place in crowded(group)]
+    return [frame for place in places if not all(same_picture(place[0], one) for one in place) for frame in place]
 
 
 def _volume(stack: Stack, pixels: Mapping[int, F32]) -> Volume:
@@ -60,6 +100,7 @@ def _volume(stack: Stack, pixels: Mapping[int, F32]) -> Volume:
         pixels=np.stack([pixels[id(frame)] for frame in stack.frames]),
         affine=stack.affine,
         slices=tuple(frame.ref for frame in stack.frames),
+        origins_mm=stack.origins_mm,
     )
 
 

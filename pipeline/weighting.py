@@ -21,9 +21,9 @@ class Weighting(StrEnum):
     PD = "PD"
 
 
-def weighting(header: Dataset) -> Weighting | None:
+def weighting(header: Dataset, stated: str | None = None) -> Weighting | None:
     """By TE, TR and TI where they decide, then by words."""
-    return _by_timing(*timing(header)) or _by_words(series_text(header))
+    return _by_timing(*timing(header)) or _by_words(series_text(header) if stated is None else stated)
 
 
 def timing(header: Dataset) -> tuple[float | None, float | None, float | None]:

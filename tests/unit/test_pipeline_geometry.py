@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -123,14 +123,51 @@ def test_order_of_arrival_instance_numbers_and_uids_change_no_affine() -> None:
     assert all(np.array_equal(usual[key], again[key]) for key in usual)
 
 
-def test_a_missing_slice_splits_the_stack_and_keeps_both_parts_in_place() -> None:
-    images = sagittal(MARKED)
-    found = volumes(images[:4] + images[5:])
-    assert sorted(len(volume.pixels) for volume in found) == [4, 8]
-    for volume in found:
+UNEVEN: dict[str, Callable[[list[SourceImage]], list[SourceImage]]] = {
+    "one lost": lambda images: images[:4] + images[5:],
+    "two lost": lambda images: images[:3] + images[4:8] + images[9:],
+    "steps of two sizes": lambda images: [_moved(image, 0.6 * (n % 2)) for n, image in enumerate(images)],
+    "whole millimetres": lambda images: [_rounded(image) for image in images],
+}
+
+
+def _moved(image: SourceImage, mm: float) -> SourceImage:
+    x, y, z = image.header.ImagePositionPatient
+    image.header.ImagePositionPatient = [x + mm, y, z]
+    return image
+
+
+def _rounded(image: SourceImage) -> SourceImage:
+    image.header.ImagePositionPatient = [round(v + 0.4) for v in image.header.ImagePositionPatient]
+    return image
+
+
+@pytest.mark.parametrize("change", UNEVEN.values(), ids=UNEVEN)
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_uneven_stack_is_one_and_every_slice_stays_in_its_place(
+    change: Callable[[list[SourceImage]], list[SourceImage]], turned: bool
+) -> None:
+    images = change(sagittal(MARKED, flipped=turned))
+    (found,) = volumes(images)
+    assert len(found.slices) == len(images)
+    for volume in (found, upright(found)):
+        middle = (volume.pixels.shape[2] - 1) / 2, (volume.pixels.shape[1] - 1) / 2
         for index, ref in enumerate(volume.slices):
             image = next(i for i in images if i.header.SOPInstanceUID == ref.sop_instance_uid)
-            assert volume.point_mm(0, 0, index) == pytest.approx(tuple(image.header.ImagePositionPatient))
+            centre = np.add(image.header.ImagePositionPatient, (0.0, middle[0], -middle[1]))
+            assert volume.point_mm(*middle, index) == pytest.approx(tuple(centre))
+            assert volume.voxel(tuple(centre)) == pytest.approx((*middle, index), abs=1e-6)
+        between = volume.point_mm(*middle, 3.5)
+        assert volume.voxel(between)[2] == pytest.approx(3.5)
+        beyond = volume.point_mm(*middle, len(images) + 1.0)
+        assert volume.voxel(beyond)[2] == pytest.approx(len(images) + 1.0)
+
+
+@pytest.mark.parametrize("lost", [[2], [1, 2]])
+def test_an_axial_block_with_lost_slices_stays_one_and_joins_no_other(lost: list[int]) -> None:
+    images = [image for n, image in enumerate(axial_block(Spine(), 2)) if n not in lost]
+    images += axial_block(Spine(), 1, start=6)
+    assert sorted(len(volume.slices) for volume in volumes(images)) == sorted([5 - len(lost), 5])
 
 
 def test_a_slice_sent_twice_under_two_uids_counts_once() -> None:

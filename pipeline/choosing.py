@@ -1,0 +1,152 @@
+"""Which axial images show which level: the best kind first, others only for levels that those do not show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from cauda.core.domain import F64, Level, Point, Reason, StackUse, Volume
+from cauda.core.errors import Rejected
+from cauda.pipeline.axial import MOST_OBLIQUE, AxialSlice, crossing, slices_at, squareness
+from cauda.pipeline.frames import Frame
+from cauda.pipeline.levels import Levels
+from cauda.pipeline.placing import Placed, place
+from cauda.pipeline.series import Acquisition, Series, planned_as_one, preference, wanted
+from cauda.pipeline.volume import read_volumes
+
+ALIKE = 0.95  # correlation of two pictures of one place that show one contrast
+COVERS_MM = 6.0  # a plane this near to a level's point shows it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReadAxial:
+    """An axial acquisition with its volumes."""
+
+    acquisition: Acquisition
+    volumes: tuple[Volume, ...]
+
+
+class AxialImages:
+    """The axial images that headers do not forbid, decoded kind by kind, most wanted first, as far as needed."""
+
+    def __init__(self, found: Sequence[Series]) -> None:
+        usable = wanted(found, "axial")
+        self.found = found
+        self.uses: dict[Acquisition, StackUse] = {one: one.use(Reason.NOT_BEST) for one in usable}
+        self.read: list[ReadAxial] = []
+        self._kinds = [list(alike) for _, alike in groupby(usable, key=preference)]
+
+    def read_more(self) -> list[ReadAxial]:
+        """The next kind; empty where there is no other, or where none of it can be decoded."""
+        if not self._kinds:
+            return []
+        new = [read for one in planned_as_one(self._kinds.pop(0)) if (read := self._read(one)) is not None]
+        self.read += new
+        return new
+
+    def read_until_one_is_readable(self) -> None:
+        """Less wanted kinds are not decoded."""
+        while self._kinds and not self.read_more():
+            pass
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every kind has been read."""
+        return not self._kinds
+
+    def _read(self, one: Acquisition) -> ReadAxial | None:
+        volumes: list[Volume] = []
+        for member in one.each:
+            try:
+                read = read_volumes(member.frames)
+            except Rejected as problem:
+                self.uses[member] = member.use(problem.reason, problem.message)
+                continue
+            if read.mixed:
+                self.uses[member] = member.use(Reason.CONTRASTS_NOT_TOLD_APART)
+                continue
+            notes = [f"{read.broken} slices cannot be decoded"] if read.broken else []
+            notes += [f"{read.ambiguous} slices lie where another picture lies"] if read.ambiguous else []
+            self.uses[member] = member.use(note="; ".join(notes))
+            volumes += read.volumes
+        return ReadAxial(acquisition=one, volumes=tuple(volumes)) if volumes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """The slices of every level, where they come from, and why levels have none."""
+
+    placed: tuple[Placed, ...]
+    used: tuple[Placed, ...]
+    slices: dict[Level, list[AxialSlice]]
+    reasons: dict[Level, Reason]
+    uses: dict[Acquisition, StackUse] = field(default_factory=dict)
+
+
+def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
+    """The slices of each level that is named; less wanted kinds are decoded only while a level has none."""
+    placed: list[Placed] = []
+    slices: dict[Level, list[AxialSlice]] = {}
+    used: list[Placed] = []
+    new: Sequence[ReadAxial] = axial.read
+    while True:
+        checked = [place(one.acquisition, one.volumes, sagittal, levels.canal_mm) for one in new]
+        placed += checked
+        usable = [one for one in checked if one.reason is None]
+        for level in (level for level in levels.discs if level not in slices):
+            for one in usable:
+                if here := slices_at(one.volumes, levels.discs[level].point_mm, levels.canal_mm):
+                    slices[level] = here
+                    used.append(one)
+                    break
+        if axial.exhausted or all(level in slices for level in levels.discs):
+            break
+        new = axial.read_more()
+    missing = [level for level in levels.discs if level not in slices]
+    return Choice(
+        placed=tuple(placed),
+        used=tuple(dict.fromkeys(used)),
+        slices=slices,
+        reasons={level: why for level in missing if (why := _why_missing(level, levels, axial, placed)) is not None},
+        uses={member: _use(one, member, axial.uses[member], slices) for one in placed for member in one.series.each},
+    )
+
+
+def _use(one: Placed, member: Acquisition, read: StackUse, slices: dict[Level, list[AxialSlice]]) -> StackUse:
+    if read.reason is not None:
+        return read
+    graded = {ref for here in slices.values() for ref in (s.volume.slices[s.index] for s in here)}
+    used = any(frame.ref in graded for frame in member.frames)
+    return member.use(one.reason or (None if used else Reason.NOT_BEST), read.note)
+
+
+def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Sequence[Placed]) -> Reason | None:
+    """Why images that cut through the level are not used; None where no image does."""
+    point = levels.discs[level].point_mm
+    reasons = {member: one.reason for one in placed for member in one.series.each}
+    for series in axial.found:
+        for one in series.acquisitions:
+            if one.plane == "sagittal" or not any(covers(frame, point, levels.canal_mm) for frame in one.frames):
+                continue
+            if reason := one.reason or reasons.get(one) or axial.uses[one].reason:
+                return reason
+    return None
+
+
+def covers(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
+    """Whether a frame cuts across the canal at a point, on its own image."""
+    offset = np.asarray(point_mm) - frame.position
+    distance = float(frame.normal @ offset)
+    if abs(distance) > COVERS_MM:
+        return False
+    rows, columns = frame.shape
+    center = crossing(canal_mm, frame.position, frame.normal, point_mm)
+    if center is None or squareness(frame.normal, center, canal_mm) <= MOST_OBLIQUE:
+        return False
+    col, row = (
+        float(axis @ offset) / mm for axis, mm in zip((frame.right, frame.down), frame.spacing[::-1], strict=True)
+    )
+    return 0 <= col < columns and 0 <= row < rows
