@@ -43,6 +43,12 @@ def name_in(path: Path) -> str | None:
     return str(name.rstrip(b"\0").decode("ascii", "replace"))
 
 
+def sealed_as(path: Path) -> str:
+    """The name in a file's preamble, whether or not the file is whole."""
+    with path.open("rb") as file:
+        return str(_read(file.read(PREAMBLE))[3].rstrip(b"\0").decode("ascii", "replace"))
+
+
 def cut(path: Path) -> None:
     """Bring a sealed file to its length; durable once it is synced."""
     with path.open("r+b") as file:

@@ -24,7 +24,7 @@ from cauda.core.folders import fsync_file, fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
 from cauda.core.pixels import Bounds, Decoder
-from cauda.listener import compare, landed, part10
+from cauda.listener import compare, landed, part10, suspects
 from cauda.listener.compare import Comparison
 from cauda.listener.part10 import Origin
 
@@ -182,14 +182,29 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path, decoder: Decoder) -> in
         try:
             spool.remove_unacknowledged(arrivals)
             left = spool.waiting(arrivals.folder)
-            for start in range(0, len(left), BATCH):
-                batch = [Arrived(path) for path in left[start : start + BATCH]]
-                file_or_set_aside(ledger, store, "", decoder, batch)
+            _file_left(ledger, store, decoder, arrivals.folder, left)
             spool.remove_if_empty(arrivals)
             count += len(left)
         finally:
             arrivals.close()
     return count
+
+
+def _file_left(ledger: Ledger, store: spool.Spool, decoder: Decoder, folder: Path, left: Sequence[Path]) -> None:
+    """File what a dead listener left: first what it died with, one by one, until it is known which of it is deadly."""
+    deaths = suspects.after_death(folder)
+    under_suspicion = [path for path in left if path.name in deaths]
+    for path in under_suspicion:
+        suspects.write(folder, {path.name: deaths[path.name]})
+        if deaths[path.name] < suspects.MAX_DEATHS:
+            file_or_set_aside(ledger, store, "", decoder, [Arrived(path)])
+        else:
+            _quarantine(ledger, store, path, deaths[path.name])
+            (folder / suspects.MARKER).unlink(missing_ok=True)
+    others = [path for path in left if path.name not in deaths]
+    for start in range(0, len(others), BATCH):
+        batch = [Arrived(path) for path in others[start : start + BATCH]]
+        file_or_set_aside(ledger, store, "", decoder, batch)
 
 
 def file_or_set_aside(
@@ -199,8 +214,10 @@ def file_or_set_aside(
 
     Raises what is PASSING: the same batch may be tried again, whatever was done of it.
     """
+    paths = [one.path for one in batch if isinstance(one, Arrived) and one.path.exists()]
     try:
-        file_batch(ledger, store, listener, decoder, batch)
+        with suspects.written_down(paths):
+            file_batch(ledger, store, listener, decoder, batch)
     except PASSING:
         raise
     except Exception as error:  # noqa: BLE001  one strange object must not stop all filing
@@ -351,11 +368,35 @@ def _compared(current: Path, later: Path, decoder: Decoder) -> Comparison:
 
 def _set_aside(ledger: Ledger, store: spool.Spool, one: Told) -> None:
     """Keep an acknowledged object from which no study can be read, and say so."""
-    if not isinstance(one, Arrived) or not one.path.exists():
-        return
-    kept = store.unfiled / f"{one.path.stem}.dcm"
-    with ledger.write() as conn:  # first, so that a ledger that is away leaves the arrival to be tried again
-        record(ledger, conn, "object_unfiled", path=store.relative(kept))
-    one.path.rename(kept)
+    if isinstance(one, Arrived) and one.path.exists():
+        with ledger.write() as conn:  # first, so that a ledger that is away leaves the arrival to be tried again
+            record(ledger, conn, "object_unfiled", path=store.relative(_kept(store, one.path)))
+        _keep(store, one.path)
+        metrics.filed.labels("unfiled").inc()
+
+
+def _quarantine(ledger: Ledger, store: spool.Spool, path: Path, deaths: int) -> None:
+    """Keep an acknowledged object that ended the process again and again, and say so. Nothing looks at it any more."""
+    # Reading whose it is may be what is deadly: then it is named by its file alone the next time.
+    study_uid = _study_of(path) if deaths == suspects.MAX_DEATHS else None
+    kept = store.relative(_kept(store, path))
+    log.get("filer").error("object_quarantined", path=kept, study=study_uid, deaths=deaths)
+    with ledger.write() as conn:
+        record(ledger, conn, "object_quarantined", study_uid=study_uid, path=kept, deaths=deaths)
+    _keep(store, path)
+    metrics.filed.labels("quarantined").inc()
+
+
+def _study_of(path: Path) -> str | None:
+    with suppress(Rejected):
+        return landed.read(path).header.study_uid
+    return None
+
+
+def _kept(store: spool.Spool, path: Path) -> Path:
+    return store.unfiled / f"{path.stem}.dcm"
+
+
+def _keep(store: spool.Spool, path: Path) -> None:
+    path.rename(_kept(store, path))
     fsync_folder(store.unfiled)
-    metrics.filed.labels("unfiled").inc()
