@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     """What a file shows."""
 
     image: bool  # it says that it has pixels
-    whole: bool  # all of them can be decoded, and none is cut short
+    whole: bool  # none is cut short: some decoders make a picture of a beginning, and some makers write no end
     geometry: str | None  # digests; None where it cannot be read
     digest: str | None
 

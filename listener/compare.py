@@ -42,13 +42,14 @@ def judge(current: Picture | None, later: Picture | None) -> Comparison:
     """The comparison of what two files show; None is not known."""
     if current is None or later is None:
         return Comparison.OTHER
-    if not current.image and not later.image:
-        return Comparison.SAME  # a report, a presentation state
-    if current.digest is not None and current[2:] == later[2:]:
+    reports = not current.image and not later.image
+    if reports or (current.digest is not None and current[2:] == later[2:]):
         return Comparison.SAME
-    if not later.whole:
-        return Comparison.BROKEN
-    return Comparison.OTHER if current.whole else Comparison.MENDS
+    if current.digest is None or later.digest is None:
+        return Comparison.BROKEN if later.digest is None else Comparison.MENDS
+    if current.whole == later.whole or current.geometry != later.geometry:
+        return Comparison.OTHER
+    return Comparison.MENDS if later.whole else Comparison.BROKEN
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
