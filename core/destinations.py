@@ -102,6 +102,8 @@ def destination_fields(url: str) -> dict[str, Any]:
             "name": name, "kind": "stow", "host": parts.hostname, "port": port, "base": name.removeprefix("stow+"),
         } | options  # fmt: skip
     if parts.scheme == "dimse":
+        if parts.password is not None:
+            raise ValueError("dimse://AET@HOST:PORT has no password, it would be shown")
         return {
             "name": name,
             "kind": "dimse",

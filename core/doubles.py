@@ -101,6 +101,13 @@ def others(conn: Connection, study_uid: str, *, active: bool = False) -> list[st
     return list(conn.execute(query).scalars())
 
 
+def undecided(conn: Connection) -> list[str]:
+    """The studies that are held since their images are known under another, the latest first."""
+    table = schema.study
+    query = select(table.c.uid).where(table.c.hold == Reason.KNOWN_ELSEWHERE).order_by(table.c.hold_at.desc())
+    return list(conn.execute(query.limit(1000)).scalars())
+
+
 def shared_image(conn: Connection, study_uid: str) -> str | None:
     """The SOP Instance UID of one image that another study has, too; always the same."""
     one, other = schema.instance.alias(), schema.instance.alias()

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from io import StringIO
 from typing import Literal, TextIO
 
 import structlog
+
+from cauda.core.plain_text import plain
 
 
 def configure(
@@ -27,8 +30,9 @@ def configure(
     ]
     if console:
         shared.pop()  # the console renderer draws its own tracebacks
+        shared.append(_as_text)  # JSON spells what is not ASCII by itself
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
         if console
         else structlog.processors.JSONRenderer()
     )
@@ -56,6 +60,27 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _as_text(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:  # fmt: skip
+    """Nothing that came from outside moves a terminal's cursor or makes a line that looks like ours."""
+    return {key: _shown(key, value) for key, value in event.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    if key.startswith("_") or key == "exc_info":
+        return value  # of structlog's own
+    if isinstance(value, str):
+        return plain(value, lines=key == "stack")
+    return value if value is None or isinstance(value, int | float) else plain(str(value))
+
+
+def _traceback(out: TextIO, error: structlog.typing.ExcInfo) -> None:
+    buffer = StringIO()
+    structlog.dev.plain_traceback(buffer, error)
+    out.write(plain(buffer.getvalue(), lines=True))
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

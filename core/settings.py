@@ -20,12 +20,15 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from cauda.core import passwords
 from cauda.core.destinations import Destination, is_loopback
 from cauda.core.errors import Misconfigured
 from cauda.core.fields import AeTitle, Network, PageModality, Port, ProxyNetwork, Seconds, Timezone
 from cauda.core.fields import Section as _Section
+from cauda.core.masks import masked
 
 _TOKEN_CHARACTERS = 20  # a shorter one can be guessed, however slowly guesses are answered
 
@@ -247,6 +250,10 @@ class Logging(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def _port(url: str) -> int | None:
+    return urlsplit(url).port
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -277,6 +284,17 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"destinations: two are named {name!r}; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _urls_can_be_read(self) -> Settings:
+        """Of what cannot be read, a driver's words would repeat the password."""
+        for key, read, secret in (("ledger_url", make_url, self.ledger_url), ("broker_url", _port, self.broker_url)):
+            try:
+                _ = secret is None or read(secret.get_secret_value())
+            except (ValueError, ArgumentError):
+                words = f"{key}: not a URL that can be read; in a password / @ : ? # are written as %2F %40 %3A %3F %23"
+                raise ValueError(words) from None
         return self
 
     @model_validator(mode="after")
@@ -333,7 +351,7 @@ def load(
     try:
         loaded = _Loaded(**dict(overrides or {}))
     except ValidationError as error:
-        raise Misconfigured(_explain(error)) from None  # the values may be secrets
+        raise Misconfigured(masked(_explain(error))) from None  # the values may be secrets
     except ValueError as error:  # tomllib's, with line and column
         raise Misconfigured(f"{config}: {error}") from None
     return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})

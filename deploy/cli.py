@@ -66,6 +66,7 @@ def main() -> None:
     # Torch's threads (OpenMP's) sleep while they wait: spinning, they take the cores from the listener. Read when torch
     # is loaded; children inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.umask(os.umask(0o077) | 0o027)  # images and results are for this user and its group alone
     try:
         app()
     except Misconfigured as error:

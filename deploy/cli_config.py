@@ -10,6 +10,7 @@ import typer
 
 from cauda.core import passwords
 from cauda.core.errors import Misconfigured
+from cauda.core.masks import masked, masked_tree, secrets_of
 from cauda.deploy import bootstrap, output
 from cauda.deploy.options import Options, common
 
@@ -24,14 +25,17 @@ def check(options: Options) -> None:
     bootstrap.fingerprint(settings)
     output.say("configuration is valid")
     for destination in settings.destinations:
-        output.say(f"  {destination.name}: {'live' if destination.live else 'shadow: results are made, not sent'}")
+        output.say(
+            f"  {masked(destination.name)}: {'live' if destination.live else 'shadow: results are made, not sent'}"
+        )
 
 
 @app.command()
 @common
 def show(options: Options) -> None:
     """What holds, as JSON, after configuration, environment and options; secrets are masked."""
-    output.show_json(options.settings().model_dump(mode="json"))
+    settings = options.settings()
+    output.show_json(masked_tree(settings.model_dump(mode="json"), secrets_of(settings)))
 
 
 @app.command()

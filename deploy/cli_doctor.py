@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
+from cauda.core.masks import masked, secrets_of
 from cauda.deploy import bootstrap, output
 from cauda.deploy.options import Options, common
 
@@ -16,8 +17,9 @@ def doctor(options: Options, *, as_json: output.AsJson = False) -> None:
     from cauda.deploy import doctor as checks
 
     settings = bootstrap.with_bundle(options.settings())
-    lines = []
-    for line in checks.examine(settings):
+    lines, secrets = [], secrets_of(settings)
+    for found in checks.examine(settings):
+        line = replace(found, name=masked(found.name, secrets), words=masked(found.words, secrets))
         lines.append(line)
         if not as_json:
             output.say(f"{'OK  ' if line.ok else 'FAIL'}  {line.name:12}  {line.words}")

@@ -20,6 +20,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from sqlalchemy.engine import make_url
 
+from cauda.archive.http_client import open_client, raise_if_away, send, status_words
 from cauda.archive.reactor import keep_answers
 from cauda.core import doorbell, ledger, uids
 from cauda.core.errors import CaudaError, Unavailable
@@ -237,6 +238,8 @@ def destination(settings: Settings, one: Destination) -> str:
     mode = "live" if one.live else "shadow: nothing is sent"
     if one.kind == "folder" and one.path is not None:
         return f"{data_folder(one.path)} ({mode})"
+    if one.kind == "stow":
+        return f"{_web(one)} ({mode})"
     client = AE(ae_title=one.calling_aet or settings.node.aet)
     client.add_requested_context(Verification)
     client.acse_timeout = client.dimse_timeout = client.network_timeout = client.connection_timeout = 5
@@ -253,3 +256,11 @@ def destination(settings: Settings, one: Destination) -> str:
     if status.get("Status") != 0x0000:
         raise Trouble(f"C-ECHO was answered with {status.get('Status', 'nothing')}")
     return f"answers C-ECHO as {one.aet} ({mode})"
+
+
+def _web(one: Destination) -> str:
+    """Whether a DICOMweb archive answers a question; what it holds is not looked at."""
+    with open_client(one, timeout_s=5) as client:
+        status, body = send(client, client.build_request("GET", f"{one.base}/studies", params={"limit": "1"}))
+    raise_if_away(status, body)
+    return f"answers as DICOMweb ({status_words(status, b'')})"

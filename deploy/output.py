@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cauda.core.domain import Reason
+from cauda.core.plain_text import plain
 
 OK = 0
 FAILED = 1
@@ -25,18 +27,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for scripts.")]
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    """A line, or several, for the person at the terminal."""
+    Console(highlight=False, soft_wrap=True).print(as_text(text))
 
 
 def complain(text: str) -> None:
     """A line on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"cauda: {text}", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(as_text(f"cauda: {text}"))
 
 
 def show_json(value: Any) -> None:
-    """Machine-readable."""
-    say(json.dumps(value, indent=2, default=str))
+    """Machine-readable; what is not ASCII as JSON spells it."""
+    say(json.dumps(value, indent=2, default=str).replace("\x7f", "\\u007f"))
+
+
+def as_text(text: str) -> Text:
+    """Text as it is: no markup of rich's, nothing that a terminal obeys; it may have come from outside."""
+    return Text(plain(text, lines=True))
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
@@ -46,7 +53,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
     for title in columns.values():
         table.add_column(title, overflow="fold", no_wrap=not console.is_terminal)
     for row in rows:
-        table.add_row(*(cell(row.get(key)) for key in columns))
+        table.add_row(*(Text(plain(cell(row.get(key)))) for key in columns))
     if not console.is_terminal:
         console.width = 1000
     console.print(table)

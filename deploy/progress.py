@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cauda.core.plain_text import plain
 from cauda.deploy import output
 
 Tell = Callable[[Callable[[], str]], None]  # is given how to word it, and words it when it is time
@@ -32,7 +33,7 @@ def progress(*, silent: bool = False, clock: Callable[[], float] = time.monotoni
 
 
 def _one_line(line: str) -> Text:
-    return Text(line, no_wrap=True, overflow="ellipsis")
+    return Text(plain(line), no_wrap=True, overflow="ellipsis")
 
 
 def _every(seconds: float, clock: Callable[[], float], show: Callable[[str], None]) -> Tell:

@@ -5,15 +5,18 @@ One thread, whose answers lie in the ledger: an archive that is away, slow or si
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pynetdicom.association import Association
 
-from cauda.archive.find import ListedSeries, series_of
-from cauda.archive.protocol import open_archive
-from cauda.core import headers, listings, log, stack
+from cauda.archive.find import ListedSeries, echoes_any_key, series_of, studies_with
+from cauda.archive.matches import text
+from cauda.archive.protocol import Archive, open_archive
+from cauda.core import doubles, headers, listings, log, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.ledger import Ledger
@@ -35,6 +38,7 @@ class Asker:
         self._stop = threading.Event()
         self._association: Association | None = None
         self._away = False
+        self._asked_at: dict[str, float] = {}  # studies that share images, and when the archive was last asked
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._log = log.get("archive")
 
@@ -56,6 +60,7 @@ class Asker:
         while not self._stop.is_set():
             try:
                 self.ask_due()
+                self.decide_due(time.monotonic())
             except Unavailable as error:  # the ledger's; what the archive does is in the ledger
                 self._log.debug("asking_waits", reason=error.reason)
             except Exception as error:  # noqa: BLE001  a peer's strange answer must not end all asking
@@ -84,6 +89,39 @@ class Asker:
             self._say(None)
         return count
 
+    def decide_due(self, now_s: float) -> int:
+        """Ask whose the images are that two studies have; returns how many studies the answer decided."""
+        source = self._settings.source
+        with self._ledger.read() as conn:
+            waiting = doubles.undecided(conn)
+        self._asked_at = {uid: at for uid, at in self._asked_at.items() if uid in waiting}
+        due = [uid for uid in waiting if now_s - self._asked_at.get(uid, -math.inf) >= source.ask_every_s]
+        due = sorted(due, key=lambda uid: self._asked_at.get(uid, -math.inf))[:_AT_ONCE]
+        if not due:
+            return 0
+        self._asked_at |= dict.fromkeys(due, now_s)
+        try:
+            with self._opened() as archive:
+                return sum(self._decide(archive, uid) for uid in due)
+        except (Unavailable, Rejected) as error:
+            if error.reason is Reason.LEDGER_DOWN:
+                raise
+            self._say(error.reason)
+            return 0
+
+    def _decide(self, archive: Archive, study_uid: str) -> bool:
+        with self._ledger.read() as conn:
+            image = doubles.shared_image(conn, study_uid)
+        answer = studies_with(archive, image) if image is not None else None
+        holders = {text(match, "StudyInstanceUID") for match in answer.matches} if answer is not None else set()
+        if holders != {study_uid} or echoes_any_key(archive, "SOPInstanceUID"):
+            return False
+        with self._ledger.write() as conn:
+            moved = doubles.decided(self._ledger, conn, study_uid, holders)
+        if moved:
+            self._log.info("images_moved", study=study_uid)
+        return moved
+
     def _say(self, reason: Reason | None) -> None:
         """Once when the archive goes, once when it comes back."""
         if reason is not None and not self._away:
@@ -106,12 +144,17 @@ class Asker:
 
     @contextmanager
     def _open(self) -> Iterator[Question]:
+        with self._opened() as archive:
+            yield lambda uid: series_of(archive, uid)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Archive]:
         source = self._settings.source
         with open_archive(
             source.archive(), self._settings.node.aet, (), timeout_s=source.timeout_s, on_open=self._remember
         ) as archive:
             try:
-                yield lambda uid: series_of(archive, uid)
+                yield archive
             finally:
                 self._association = None
 

@@ -27,6 +27,7 @@ from cauda.core import log, schema, spool, stack, uids, views
 from cauda.core.domain import Json
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
+from cauda.core.plain_text import plain
 from cauda.core.revisions import Fingerprint
 from cauda.core.schema import ResultKind
 from cauda.core.settings import Settings, is_loopback
@@ -324,8 +325,13 @@ def _clock(text: str | None, zone: str | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _seen_text(value: object) -> object:
+    """What came from outside without characters that hide or turn round what stands beside them."""
+    return plain(value, lines=True) if type(value) is str else value
+
+
 _STYLE = (_TEMPLATES / "cauda.css").read_text()
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+    loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, finalize=_seen_text,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip

@@ -1,16 +1,22 @@
-"""A folder as destination: ``PATH/<study uid>/<sop uid>.dcm``, durable, never replaced."""
+"""A folder as destination: ``PATH/<study uid>/<sop uid>.dcm``, durable, never replaced.
+
+Others may write there: no symbolic link is followed in it, and nothing that lies there already is opened for writing.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
-from cauda.core.folders import fsync_folder, make_folder
-from cauda.core.spool import open_synced, remove_parts
+from cauda.core.folders import make_folder
+from cauda.core.spool import remove_parts
+
+_AS_IT_IS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:
@@ -19,29 +25,52 @@ def store(root: Path, study_uid: str, sop_uid: str, content: bytes) -> str:
     Rejected when other bytes lie under its name, Unavailable when the folder cannot be written.
     """
     folder = root / uids.checked(study_uid, "Study Instance UID")
-    final = folder / f"{uids.checked(sop_uid, 'SOP Instance UID')}.dcm"
-    part = folder / f".{sop_uid}.{os.getpid()}.part"
+    name = f"{uids.checked(sop_uid, 'SOP Instance UID')}.dcm"
     try:
         make_folder(folder)
-        there = False
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _AS_IT_IS)
         try:
-            with open_synced(part) as fd, os.fdopen(fd, "wb", closefd=False) as file:
-                file.write(content)
-            try:
-                os.link(part, final)
-            except FileExistsError:
-                there = True
+            is_new = _put(at, name, content)
+            remove_parts(folder, f".{sop_uid}")
+            os.fsync(at)
+            if not is_new and _content(at, name, len(content)) != content:
+                raise Rejected(Reason.DESTINATION_REFUSED, f"another object lies there as {name}")
         finally:
-            with suppress(OSError):
-                part.unlink()
-        remove_parts(folder, f".{sop_uid}")
-        fsync_folder(folder)
-        if there and final.read_bytes() != content:
-            raise Rejected(Reason.DESTINATION_REFUSED, f"another object lies there as {final.name}")
+            os.close(at)
     except OSError as error:
         words = f"folder cannot be written: {error.strerror or type(error).__name__}"
+        if folder.is_symlink():
+            words = "folder cannot be written: a symbolic link lies where the study's folder belongs; remove it"
         raise Unavailable(Reason.DESTINATION_DOWN, words) from error
-    return "was there already" if there else ""
+    return "" if is_new else "was there already"
+
+
+def _put(at: int, name: str, content: bytes) -> bool:
+    """Write under a name that nobody knows, then give it its own; False when something lies there already."""
+    part = f".{name.removesuffix('.dcm')}.{secrets.token_hex(8)}.part"
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _AS_IT_IS, 0o640, dir_fd=at)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fdatasync(fd)
+        os.link(part, name, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(OSError):
+            os.unlink(part, dir_fd=at)
+    return True
+
+
+def _content(at: int, name: str, most_bytes: int) -> bytes | None:
+    """A plain file's bytes, up to one more than expected; None of what is no plain file."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _AS_IT_IS, dir_fd=at)
+    except OSError:
+        return None  # a symbolic link, or gone
+    with os.fdopen(fd, "rb") as file:
+        return file.read(most_bytes + 1)
 
 
 def holds(root: Path, study_uid: str, sop_uid: str) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import builders
 import command
 import pytest
 from sqlalchemy import insert, update
 
-from cauda.core import claims, deliveries, intake, ledger, listings, revisions, schema
+from cauda.core import claims, deliveries, intake, ledger, listings, peers, revisions, schema
 from cauda.core.claims import Addressee
 from cauda.core.domain import Reason
 from cauda.core.headers import Header, Role
@@ -251,3 +253,39 @@ def test_results_are_taken_back_with_a_reason_of_the_list(data: Path) -> None:
         "no results" in cauda("studies", "retract", RECEIVING, "--reason", "wrong-level", "--data", data, ok=3).stderr
     )
     assert "no study" in cauda("studies", "retract", "1.2.99", "--reason", "wrong-level", "--data", data, ok=3).stderr
+
+
+def test_a_caller_with_markup_for_a_title_is_listed_as_it_called_itself(data: Path) -> None:
+    """An AE title is chosen by who calls; also what an archive or an operator said is shown as text."""
+    opened = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
+    titles = ["[/x]", "[red]A", "[link=x]", "A[/]B"]
+    with opened.write() as conn:
+        for title in titles:
+            peers.refused(opened, conn, title, "10.1.2.3", Reason.CALLING_AE_NOT_ALLOWED)
+        conn.execute(update(schema.delivery).values(reason_text="[/b] \x1b[2J says the archive"))
+        intake.hold(opened, conn, RECEIVING, Reason.OPERATOR, "[/i] \x1b]0;x\x07 wait")
+    listed = cauda("peers", "list", "--data", data).stdout
+    assert all(title in listed for title in titles)
+    said = (
+        cauda("deliveries", "list", "--data", data).stdout + cauda("studies", "show", RECEIVING, "--data", data).stdout
+    )
+    assert "[/b] \\x1b[2J says the archive" in said
+    assert "[/i] \\x1b]0;x\\x07 wait" in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("before", [0o000, 0o022, 0o077])
+def test_what_commands_write_is_for_this_user_and_its_group_alone(tmp_path: Path, before: int) -> None:
+    """Whatever the umask of the shell; a stricter one stays."""
+    umask = os.umask(before)
+    try:
+        images = builders.write(builders.mr_study(3), tmp_path / "images")
+        cauda("analyze", images[0].parent, "--out", tmp_path / "out", "--bundle", "none")
+    finally:
+        os.umask(umask)
+    made = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert len(made) > 1
+    for path in made:
+        mode = path.stat().st_mode & 0o777
+        assert mode & 0o027 == 0, path
+        assert not (before == 0o077 and mode & 0o070), path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from functools import partial
@@ -18,6 +19,7 @@ from worker_house import House, house
 
 from cauda.core import deliveries, resending, retractions
 from cauda.core.domain import Reason
+from cauda.core.errors import Rejected, Unavailable
 from cauda.core.settings import Destination
 from cauda.worker import folder
 from cauda.worker.deliver import deliver_next
@@ -200,6 +202,43 @@ def test_a_folder_keeps_what_is_there_and_refuses_other_bytes(tmp_path: Path) ->
     assert sent == (at.data / sc["path"]).read_bytes()
     assert folder.store(tmp_path / "out", images[0].StudyInstanceUID, sc["sop_uid"], sent) == "was there already"
     assert {path.suffix for path in target.parent.iterdir()} == {".dcm"}
+
+
+@pytest.mark.parametrize("lies", ["link to a file", "link to nothing", "pipe"])
+def test_nothing_is_written_or_read_through_what_lies_in_a_folder_already(tmp_path: Path, lies: str) -> None:
+    """Others may write there: a symbolic link under an object's name is not followed, and a pipe does not stop us."""
+    victim, final = tmp_path / "victim", tmp_path / "out" / "1.2" / "1.3.dcm"
+    final.parent.mkdir(parents=True)
+    if lies == "pipe":
+        os.mkfifo(final)
+    else:
+        final.symlink_to(victim)
+        if lies == "link to a file":
+            victim.write_bytes(b"content")
+    with pytest.raises(Rejected, match="another object lies there"):
+        folder.store(tmp_path / "out", "1.2", "1.3", b"content")
+    assert victim.exists() is (lies == "link to a file")
+    assert [path.name for path in final.parent.iterdir()] == ["1.3.dcm"]
+
+
+def test_a_link_where_the_folder_of_a_study_belongs_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "1.2").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable, match="symbolic link"):
+        folder.store(tmp_path / "out", "1.2", "1.3", b"content")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_links_that_wait_under_every_name_that_can_be_guessed_are_not_written_through(tmp_path: Path) -> None:
+    target = tmp_path / "out" / "1.2"
+    target.mkdir(parents=True)
+    for name in (f".1.3.{os.getpid()}.part", ".1.3.part", "1.3.part"):
+        (target / name).symlink_to(tmp_path / "victim")
+    folder.store(tmp_path / "out", "1.2", "1.3", b"content")
+    assert not (tmp_path / "victim").exists()
+    assert (target / "1.3.dcm").read_bytes() == b"content"
+    assert not (target / "1.3.dcm").is_symlink()
 
 
 def test_a_folder_that_cannot_be_written_is_waited_for(tmp_path: Path) -> None:
