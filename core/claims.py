@@ -13,11 +13,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import liveness, schema, supersession
+from cauda.core import gaps, liveness, schema, supersession
 from cauda.core.domain import Json, Reason
+from cauda.core.gaps import Gap
 from cauda.core.ledger import Ledger, record
 from cauda.core.revisions import Made
 from cauda.core.schema import OF_REVISION, DeliveryState, ResultKind, RevisionKind, RevisionState
+from cauda.core.steady_clock import OFFSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Claim:
     config_digest: str
     identity: dict[str, str] | None
     identity_checked: bool | None
+    gaps: tuple[Gap, ...] = ()  # what is known to be missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +114,12 @@ def claim(ledger: Ledger, *, worker: str, lease_s: float, max_deaths: int) -> Cl
                 study_uid=chosen.study_uid,
                 number=chosen.number,
                 kind=RevisionKind(chosen.kind),
-                frozen_at=chosen.frozen_at,
+                frozen_at=chosen.frozen_at - conn.info.get(OFFSET, 0.0),  # results carry a date of the wall clock
                 complete_reason=chosen.complete_reason,
                 config_digest=chosen.config_digest,
                 identity=chosen.identity,
                 identity_checked=chosen.identity_checked,
+                gaps=gaps.from_json(chosen.gaps),
             )
 
 

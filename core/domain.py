@@ -146,6 +146,9 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NO_ROOM = "no_room"
     DISK_FAILED = "disk_failed"
+    # Images of a study are missing that were sent.
+    ARRIVALS_LOST = "arrivals_lost"
+    NOT_FILED = "not_filed"
     # A delivery waits, is parked or is refused.
     STUDY_ABSENT = "study_absent"
     IDENTITY_UNKNOWN = "identity_unknown"

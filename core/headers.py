@@ -31,7 +31,7 @@ from cauda.core.identity import ATTRIBUTES, DEMOGRAPHICS, IDENTITY, digest, stat
 
 MANUFACTURER = "Cauda"
 
-_MR_CLASSES = frozenset(
+MR_IMAGE_CLASSES = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.4",  # MR Image
         "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image
@@ -197,7 +197,7 @@ def is_ours(dataset: Dataset) -> bool:
 
 def role(dataset: Dataset) -> Role:
     """What the instance may be used for."""
-    if dataset.get("SOPClassUID") not in _MR_CLASSES:
+    if dataset.get("SOPClassUID") not in MR_IMAGE_CLASSES:
         return Role.INERT
     plane = _plane(dataset)
     if plane is None:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from cauda.core import schema
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
+from cauda.core.steady_clock import SteadyClock
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "lustre"}
 _BUSY_TIMEOUT_S = 30
@@ -35,7 +36,7 @@ Clock = Callable[[], ColumnElement[float]]
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """An open ledger. ``now`` is the database's clock as an SQL expression; tests put simulated time there."""
+    """An open ledger. ``now`` is its time as an SQL expression (`steady_clock`); tests put simulated time there."""
 
     engine: Engine
     now: Clock
@@ -44,13 +45,19 @@ class Ledger:
     def write(self) -> Iterator[Connection]:
         """A writing transaction; Unavailable when the database is away."""
         with _as_unavailable(), self.engine.connect().execution_options(cauda_write=True) as conn, conn.begin():
+            self._observe_clock(conn)
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A reading transaction on one snapshot; Unavailable when the database is away."""
         with _as_unavailable(), self.engine.connect() as conn, conn.begin():
+            self._observe_clock(conn)
             yield conn
+
+    def _observe_clock(self, conn: Connection) -> None:
+        if isinstance(self.now, SteadyClock):
+            self.now.observe(conn)
 
     def time(self, conn: Connection) -> float:
         """The ledger's time now, seconds since 1970."""
@@ -78,7 +85,7 @@ def open_ledger(url: str, *, clock: Clock | None = None) -> Ledger:
         engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        return Ledger(engine, clock or _sqlite_now)
+        return Ledger(engine, clock or SteadyClock(_SQLITE_NOW))
     if parsed.get_backend_name() == "postgresql":
         engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"),
@@ -91,20 +98,12 @@ def open_ledger(url: str, *, clock: Clock | None = None) -> Ledger:
                 "tcp_user_timeout": 20000,
             },
         )
-        return Ledger(engine, clock or _postgres_now)
+        return Ledger(engine, clock or SteadyClock(_POSTGRES_NOW))
     raise Misconfigured("ledger_url: allowed are sqlite:///PATH and postgresql://USER@HOST/NAME")
 
 
 _SQLITE_NOW: ColumnElement[float] = (func.julianday("now") - 2440587.5) * 86400.0
 _POSTGRES_NOW: ColumnElement[float] = func.extract("epoch", func.clock_timestamp()).cast(schema.study.c.first_at.type)
-
-
-def _sqlite_now() -> ColumnElement[float]:
-    return _SQLITE_NOW
-
-
-def _postgres_now() -> ColumnElement[float]:
-    return _POSTGRES_NOW
 
 
 def fixed_clock(read: Callable[[], float]) -> Clock:

@@ -5,15 +5,16 @@ due -> grading(attempt, lease) -> reported | rejected | failed | superseded | re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, and_, exists, func, insert, or_, select, update
 
-from cauda.core import schema
+from cauda.core import gaps, schema
 from cauda.core.domain import Json, Reason
+from cauda.core.gaps import Gap
 from cauda.core.ledger import Ledger, record
 from cauda.core.schema import READ, DeliveryState, ResultKind, RevisionKind, RevisionState, StudyState
 
@@ -73,12 +74,14 @@ def freeze(
     kind: RevisionKind = RevisionKind.GRADE,
     identity: Mapping[str, str] | None = None,
     identity_checked: bool | None = None,
+    missing: Sequence[Gap] | None = None,
 ) -> int | None:
     """Freeze the study's current images into a new due revision; returns its id.
 
     Completes the study. Earlier revisions that nobody ended are superseded. Without a single MR image there is nothing
     to freeze: the study completes and None is returned. The caller has decided that it is time.
-    ``identity_checked`` False has the results say that an archive could not be asked whose study it is.
+    ``identity_checked`` False has the results say that an archive could not be asked whose study it is. ``missing``:
+    what is known to be missing; by default as it was said last, but for refused images that came since.
     """
     changed = conn.execute(
         update(schema.study)
@@ -114,13 +117,15 @@ def freeze(
         )
         record(ledger, conn, "revision_superseded", study_uid=study_uid, revision_id=old)
     last = conn.execute(
-        select(table.c.number, table.c.identity)
+        select(table.c.number, table.c.identity, table.c.gaps)
         .where(table.c.study_uid == study_uid)
         .order_by(table.c.number.desc())
         .limit(1)
     ).first()
     if last is not None and (kind is RevisionKind.GRADE or identity_checked is False):
         identity = identity or last.identity  # nobody was corrected: the same patient, whom the archive has named
+    if missing is None:
+        missing = gaps.still_missing(conn, study_uid, gaps.from_json(last.gaps) if last is not None else ())
     key = conn.execute(
         insert(table)
         .values(
@@ -136,6 +141,7 @@ def freeze(
             code_version=fingerprint.code_version,
             identity=dict(identity) if identity else None,
             identity_checked=identity_checked,
+            gaps=[gap.to_json() for gap in missing] or None,
         )
         .returning(table.c.id)
     ).scalar_one()

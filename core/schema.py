@@ -118,6 +118,35 @@ process = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("since", Double),  # seen without a gap since then
+    # of a listener: the folder of what it acknowledged, how much of that is not filed, and how far it has filed
+    Column("arrivals", String(64)),
+    Column("unfiled", Integer),
+    Column("filed_until", Double),  # all that it acknowledged before that is filed
+)
+
+clock = Table(  # how the ledger's time follows from the database's clock (`core.steady_clock`); one row
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),  # counts the corrections
+    Column("offset_s", Double, nullable=False),  # ledger time less the database's clock
+    Column("boot", String(64)),  # the kernel boot that `lead_s` belongs to
+    Column("lead_s", Double),  # ledger time less that boot's CLOCK_BOOTTIME
+    Column("seen_at", Double),
+    Column("stepped_at", Double),  # when a step was last noticed
+    Column("step_s", Double),  # how far the clock was set, positive for forward
+)
+
+refused_object = Table(  # MR images that were refused for a passing reason and did not come since
+    "refused_object",
+    metadata,
+    Column("sop_uid", String(64), primary_key=True),
+    Column("study_uid", String(64)),  # null where the refusal came before it was known
+    Column("association_id", String(64), nullable=False),
+    Column("reason", String(32), nullable=False),  # Reason
+    Column("at", Double, nullable=False),
+    Index("ix_refused_object_study_uid", "study_uid"),
 )
 
 association = Table(
@@ -230,6 +259,7 @@ revision = Table(
     Column("reason", String(32)),  # Reason
     Column("reason_text", String(4096)),  # for FAILED, the stack
     Column("report", JSON),  # report.json
+    Column("gaps", JSON(none_as_null=True)),  # what is known to be missing (`core.gaps`)
     Column("retraction", String(32)),  # why earlier results are taken back, of a revision of kind retract
     UniqueConstraint("study_uid", "number"),
     Index("ix_revision_state", "state", "not_before"),

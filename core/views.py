@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, and_, exists, fun
 from cauda.core import schema
 from cauda.core.domain import Json
 from cauda.core.schema import RevisionKind, RevisionState, StudyState
+from cauda.core.steady_clock import OFFSET
 from cauda.core.supersession import outdated
 
 _QUEUED = {RevisionState.DUE: "QUEUED"}
@@ -74,13 +75,18 @@ def study(conn: Connection, uid: str) -> Json | None:
     revisions = conn.execute(select(revision).where(revision.c.study_uid == uid).order_by(revision.c.number))
     events = conn.execute(select(event).where(event.c.study_uid == uid).order_by(event.c.id))
     return _study(conn, row) | {
-        "released_at": moment(row.released_at),
-        "complete_at": moment(row.complete_at),
+        "released_at": moment(conn, row.released_at),
+        "complete_at": moment(conn, row.complete_at),
         "archive": _listing(conn, uid),
-        "revisions": [_revision(one) for one in revisions],
+        "revisions": [_revision(conn, one) for one in revisions],
         "deliveries": deliveries(conn, study_uid=uid),
         "events": [
-            {"at": moment(one.at), "event": one.kind, "revision_id": one.revision_id, "delivery_id": one.delivery_id}
+            {
+                "at": moment(conn, one.at),
+                "event": one.kind,
+                "revision_id": one.revision_id,
+                "delivery_id": one.delivery_id,
+            }
             | {key: value for key, value in one.detail.items() if value is not None}
             for one in events
         ],
@@ -94,9 +100,9 @@ def _listing(conn: Connection, uid: str) -> Json | None:
         return None
     return {
         "series": row.series,
-        "since": moment(row.since),
-        "answered_at": moment(row.answered_at),
-        "asked_at": moment(row.asked_at),
+        "since": moment(conn, row.since),
+        "answered_at": moment(conn, row.answered_at),
+        "asked_at": moment(conn, row.asked_at),
         "problem": row.problem,
     }
 
@@ -137,9 +143,9 @@ def deliveries(
             "attempt": one.attempt,
             "reason": one.reason,
             "reason_text": one.reason_text,
-            "due_at": moment(one.not_before),
-            "accepted_at": moment(one.accepted_at),
-            "committed_at": moment(one.committed_at),
+            "due_at": moment(conn, one.not_before),
+            "accepted_at": moment(conn, one.accepted_at),
+            "committed_at": moment(conn, one.committed_at),
             "confirmed_by": one.confirmed_by,
             "outdated": bool(one.outdated),
         }
@@ -147,9 +153,11 @@ def deliveries(
     ]
 
 
-def moment(seconds: float | None) -> str | None:
-    """A ledger time as ISO 8601 in UTC, to the second."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+def moment(conn: Connection, seconds: float | None) -> str | None:
+    """A ledger time as ISO 8601 in UTC, to the second, on the clock as it is set now."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds - conn.info.get(OFFSET, 0.0), UTC).isoformat(timespec="seconds")
 
 
 def _study(conn: Connection, row: Row[Any]) -> Json:
@@ -167,7 +175,7 @@ def _study(conn: Connection, row: Row[Any]) -> Json:
         "reason_text": row.hold_text or _last_line(row.last_reason_text),
         "source": row.source,
         "images": images,
-        "first_at": moment(row.first_at),
+        "first_at": moment(conn, row.first_at),
         "complete_reason": row.complete_reason,
         "revision": row.last_number,
         "deliveries": {str(state): int(count) for state, count in waiting},
@@ -191,13 +199,13 @@ def _state(row: Row[Any]) -> str:
     return _QUEUED.get(row.last_state, str(row.last_state).upper())
 
 
-def _revision(row: Row[Any]) -> Json:
+def _revision(conn: Connection, row: Row[Any]) -> Json:
     report: Mapping[str, Any] = row.report or {}
     keys = ("id", "number", "kind", "state", "attempt", "reason", "reason_text")
     finding_keys = ("level", "condition", "grade", "abstained", "possible")
     return {key: getattr(row, key) for key in keys} | {
-        "frozen_at": moment(row.frozen_at),
-        "finished_at": moment(row.finished_at),
+        "frozen_at": moment(conn, row.frozen_at),
+        "finished_at": moment(conn, row.finished_at),
         "complete_reason": row.complete_reason,
         "bundle_digest": row.bundle_digest,
         "code_version": row.code_version,

@@ -6,7 +6,7 @@ import shlex
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from cauda.core import peers, schema, views
 from cauda.core.domain import Json, Reason
@@ -31,7 +31,9 @@ def list_(options: Options, *, as_json: output.AsJson = False) -> None:
     with opened.read() as conn:
         said = peers.entries(opened, conn)
         table = schema.refused_peer
-        refused = [_refused(settings, row) for row in conn.execute(select(table).order_by(table.c.last_at.desc()))]
+        refused = [
+            _refused(settings, conn, row) for row in conn.execute(select(table).order_by(table.c.last_at.desc()))
+        ]
     allowed = [
         *(_configured(peer) for peer in settings.peers),
         *(_allowed(one) for one in said if one.rule is not PeerRule.FORBID),
@@ -64,7 +66,7 @@ def _allowed(one: Entry) -> Json:
     return {"aet": one.aet, "network": str(one.network), "by": by, "bounds": str(one.bounds)}
 
 
-def _refused(settings: Settings, row: Any) -> Json:
+def _refused(settings: Settings, conn: Connection, row: Any) -> Json:
     mend = f"cauda peers allow {shlex.quote(f'{row.aet}@{row.address}')}"  # a stranger chose these words
     if row.why == Reason.CALLED_AE_UNKNOWN:
         mend = f"there: let it call {settings.node.aet}"
@@ -73,7 +75,7 @@ def _refused(settings: Settings, row: Any) -> Json:
         "address": row.address,
         "reason": row.why,
         "count": row.count,
-        "last_at": views.moment(row.last_at),
+        "last_at": views.moment(conn, row.last_at),
         "allow": mend,
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from cauda.core import intake, log, metrics, peers, seal, slots, spool, stack
+from cauda.core import gaps, intake, log, metrics, peers, processes, seal, slots, spool, stack
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.folders import fsync_file, fsync_folder
 from cauda.core.intake import Filed, Outcome
 from cauda.core.ledger import Ledger, record
 from cauda.core.pixels import Bounds, Decoder
+from cauda.core.processes import Backlog
+from cauda.core.steady_clock import boot_seconds
 from cauda.listener import compare, landed, part10, suspects
 from cauda.listener.compare import Comparison
 from cauda.listener.part10 import Origin
@@ -74,7 +77,17 @@ class Learned:
     address: str
 
 
-Told = Opened | Arrived | Ended | Refused | Learned
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedImage:
+    """An MR image was refused for a passing reason: its sender may send it again."""
+
+    association_id: str
+    sop_uid: str
+    study_uid: str | None  # where it was known by then
+    reason: Reason
+
+
+Told = Opened | Arrived | Ended | Refused | Learned | RefusedImage
 _BUSY = (Opened, Arrived)  # whoever opens an association is about to send
 
 
@@ -86,14 +99,16 @@ PASSING = (Unavailable, IntegrityError, OSError)
 class Filer:
     """Owns the queue and its thread."""
 
-    def __init__(self, ledger: Ledger, store: spool.Spool, listener: str) -> None:
-        """``listener`` is the process token that its associations are entered under."""
+    def __init__(self, ledger: Ledger, store: spool.Spool, listener: str, arrivals: str = "") -> None:
+        """``listener`` is the process token that its associations are entered under, ``arrivals`` its folder's name."""
         self.decoder = Decoder(Bounds())
         self._ledger = ledger
         self._spool = store
         self._listener = listener
+        self._arrivals = arrivals
         self._queue: queue.SimpleQueue[Told | None] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._unfiled: deque[float] = deque()  # boot_seconds of what was acknowledged and is not filed, oldest first
         self._busy_at = 0.0
         self._behind = False  # the queue was not emptied since we last gave way
         self._thread = threading.Thread(target=self._run, name="filer")
@@ -103,10 +118,19 @@ class Filer:
     def tell(self, what: Told) -> None:
         """Queue an event; never blocks."""
         if isinstance(what, Arrived):
+            self._unfiled.append(boot_seconds())  # before it is acknowledged
             metrics.waiting.inc()
         if isinstance(what, _BUSY):
             self._busy_at = time.monotonic()
         self._queue.put(what)
+
+    def backlog(self) -> Backlog:
+        """What was acknowledged and is not filed yet."""
+        try:
+            age_s = boot_seconds() - self._unfiled[0]
+        except IndexError:
+            return Backlog(arrivals=self._arrivals)
+        return Backlog(arrivals=self._arrivals, count=len(self._unfiled), age_s=age_s)
 
     def start(self) -> None:
         """Begin filing."""
@@ -171,7 +195,10 @@ class Filer:
                 if self._away:
                     self._log.info("filing_goes_on")
                 self._away = False
-                metrics.waiting.dec(sum(isinstance(one, Arrived) for one in batch))
+                filed = sum(isinstance(one, Arrived) for one in batch)
+                for _ in range(filed):
+                    self._unfiled.popleft()
+                metrics.waiting.dec(filed)
                 return True
 
 
@@ -183,6 +210,8 @@ def adopt(ledger: Ledger, store: spool.Spool, own: Path, decoder: Decoder) -> in
             spool.remove_unacknowledged(arrivals)
             left = spool.waiting(arrivals.folder)
             _file_left(ledger, store, decoder, arrivals.folder, left)
+            with ledger.write() as conn:
+                processes.adopted(conn, arrivals.folder.name)
             spool.remove_if_empty(arrivals)
             count += len(left)
         finally:
@@ -298,7 +327,9 @@ def _enter(ledger: Ledger, conn: Connection, listener: str, placed: _Placed) -> 
     return outcomes + intake.file_instances(ledger, conn, images)
 
 
-def _note(ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended | Refused | Learned) -> None:
+def _note(
+    ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended | Refused | Learned | RefusedImage
+) -> None:  # fmt: skip
     match one:
         case Opened(origin):
             with suppress(IntegrityError), conn.begin_nested():  # a repeated batch
@@ -313,6 +344,9 @@ def _note(ledger: Ledger, conn: Connection, listener: str, one: Opened | Ended |
                 )
         case Ended(association_id, how):
             intake.ended(ledger, conn, association_id, how)
+        case RefusedImage():
+            gaps.refused(ledger, conn, sop_uid=one.sop_uid, study_uid=one.study_uid,
+                         association_id=one.association_id, reason=one.reason)  # fmt: skip
         case Refused():
             peers.refused(ledger, conn, one.aet, one.address, one.reason)
         case Learned():

@@ -10,6 +10,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from cauda.core import uids
@@ -34,10 +35,11 @@ _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA, _PIXELS, _PIXEL_GROUP = 0x7FE00010, 0x7FE00000, 0x7FE0
 _FIRST, _BEHIND_PIXELS, _DELIMITERS = 0x00010000, 0x7FE10000, 0xFFFE0000  # of groups in a data set
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_STUDY_UID = 0x0020000D
 _UID_TAGS = {
     0x00080016: "SOP Class UID",
     0x00080018: "SOP Instance UID",
-    0x0020000D: "Study Instance UID",
+    _STUDY_UID: "Study Instance UID",
     0x0020000E: "Series Instance UID",
 }
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
@@ -167,6 +169,16 @@ class _Inflated:
         if self._count > max(self._most_ratio * len(self._data), _RATIO_FROM_BYTES):
             raise _beyond(f"inflates to more than {self._most_ratio} fold", "max_inflated_ratio")
         return out
+
+
+def study_uid(data: bytes | memoryview, transfer_syntax: str) -> str | None:
+    """The Study Instance UID in the beginning of a data set; None where it is not there, or not readable as it is."""
+    limits = Limits()
+    walker = _walker(data, transfer_syntax, limits.max_inflated_bytes, limits, {_STUDY_UID: 64})
+    with suppress(Rejected):
+        walker.top_level()  # cut short, as a rule
+    raw = walker.value(_STUDY_UID).rstrip(b"\0 ").decode("ascii", "replace")
+    return raw if uids.is_uid(raw) else None
 
 
 class _Walker:

@@ -14,18 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cauda.core import errors, log, metrics, slots, spool, stack, uids
+from cauda.core import errors, headers, log, metrics, slots, spool, stack, uids
 from cauda.core.domain import Reason
 from cauda.core.draft import LEAST_BYTES, Draft
 from cauda.core.errors import Rejected
 from cauda.core.part import Part
 from cauda.core.settings import Settings
 from cauda.listener import accepted, head
-from cauda.listener.filer import Arrived, Told
+from cauda.listener.filer import Arrived, RefusedImage, Told
 from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
 
 _SOP_CLASSES = frozenset(accepted.SOP_CLASSES)
+_MOST_TOLD = 10_000  # refusals of one association that are kept one by one
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ class Store:
         self._spilled = 0  # bytes of the data set
         self._part: Part | None = None  # once something was spilled
         self._error: Exception | None = None
+        self._study_uid = request.study_uid  # once known
         draft.begin()
         try:
             self._begin()
@@ -134,6 +136,7 @@ class Store:
                 self._check_size()
                 self._write()
             except Exception as error:  # noqa: BLE001  the border of the doors
+                self._note_study()
                 self._fail(error)
         self._spilled = self.length
         self._front = 0
@@ -146,8 +149,10 @@ class Store:
                 self._check_size()
                 self._door.tell(Arrived(self._land()))
             except Exception as error:  # noqa: BLE001  the border of the doors
+                self._note_study()
                 self._fail(error)
         if self._error is not None:
+            self._tell_refused(self._error)
             return refuse(self._session, self._error)
         self._session.instances += 1
         self._session.bytes += self.length
@@ -165,6 +170,23 @@ class Store:
         # a stack knows us, as we know it, and all that it held of the object: only that of a bug is looked at
         self._error = error.with_traceback(None) if isinstance(error, errors.CaudaError) else error
         self.drop()
+
+    def _note_study(self) -> None:
+        """Which study an object belongs to that is about to be refused, if its beginning is here."""
+        if self._study_uid is None and self._spilled == 0:
+            front = self._draft.content[self._front :]
+            self._study_uid = head.study_uid(front, self._request.transfer_syntax)
+
+    def _tell_refused(self, error: Exception) -> None:
+        """An MR image that its sender may send again keeps its study open (`core.gaps`)."""
+        session, request = self._session, self._request
+        if isinstance(error, Rejected) or request.sop_class_uid not in headers.MR_IMAGE_CLASSES:
+            return
+        if not uids.is_uid(request.sop_uid) or session.refused >= _MOST_TOLD:
+            return
+        reason = getattr(error, "reason", Reason.BUG)
+        self._door.tell(RefusedImage(association_id=session.origin.association_id, sop_uid=request.sop_uid,
+                                     study_uid=self._study_uid, reason=reason))  # fmt: skip
 
     def _begin(self) -> None:
         request = self._request
@@ -220,6 +242,7 @@ class Store:
             raise Rejected(Reason.SOP_CLASS_MISMATCH, "SOP Class UID differs from the command's")
         if found.sop_uid != request.sop_uid:
             raise Rejected(Reason.UID_MISMATCH, "SOP Instance UID differs from the command's")
+        self._study_uid = found.study_uid
         if request.study_uid not in {None, found.study_uid}:
             raise Rejected(Reason.UID_MISMATCH, "Study Instance UID differs from the request's")
 

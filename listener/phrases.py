@@ -72,6 +72,7 @@ EVENTS = {
     "retraction_still_visible": "{delivery}: what it takes back is still visible in the archive, delete it by hand",
     "delivery_again": "{delivery}: the archive does not keep it and is sent it again",
     "delivery_not_listed": "{delivery}: accepted, but the archive does not list it",
+    "clock_stepped": "The clock was set by {step_s} s; waits and leases went on unchanged",
     "destination_away": "{destination} cannot be reached or takes nothing: {reason}",
     "destination_back": "{destination} takes objects again",
     "commitment_requested": "{asker} asked us to confirm that {instances} objects are kept",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import threading
@@ -16,9 +17,11 @@ from starlette.routing import Route
 from cauda.core import doorbell, intake, journal, ledger, liveness, log, processes, spool
 from cauda.core.errors import Misconfigured, Unavailable
 from cauda.core.ledger import Ledger
+from cauda.core.processes import Own
 from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.core.slots import Slots
+from cauda.core.steady_clock import boot_seconds
 from cauda.listener import commitment, completeness, dicomweb, dimse, http, landing, pages
 from cauda.listener.archive import Asker
 from cauda.listener.committer import Committer
@@ -29,6 +32,7 @@ from cauda.listener.tls import Certificates
 
 _TICK_S = 0.5
 _SEEN_EVERY_S = 5.0
+_SEEN_AMONG_S = 1.0  # where other listeners wait to hear how far we have filed
 _LEDGER_RETRY_S = 2.0
 _SWITCH_S = 0.0005  # a thread that answers a sender gets the interpreter sooner than the default 5 ms
 
@@ -61,7 +65,11 @@ def run(
     arrivals = spool.open_arrivals(store, secrets.token_hex(8))
     with suppress(OSError):  # before files of our own are prepared: the disk may be full of them
         spool.remove_prepared(store, arrivals.folder)
-    filer = Filer(book, store, token)
+    filer = Filer(book, store, token, arrivals.folder.name)
+    own = Own(token=token, backlog=filer.backlog)
+    if not _registered(book, own, stop):
+        arrivals.close()
+        return
     guests = Guests(settings.peers)
     guests.refresh(book)
     slots = _slots(settings, store, arrivals)
@@ -92,7 +100,7 @@ def run(
         on_ready(ports)
     try:
         adopting = partial(adopt, book, store, arrivals.folder, filer.decoder)
-        _tick_until(stop, settings, book, adopting, fingerprint, token, _beside(book, guests, certificates))
+        _tick_until(stop, settings, book, adopting, fingerprint, own, _beside(book, guests, certificates))
     finally:
         door.closing.set()
         shown.close()
@@ -102,7 +110,20 @@ def run(
         asker.finish()
         if committer is not None:
             committer.finish()
-        _goodbye(book, arrivals, slots, token)
+        _goodbye(book, arrivals, slots, own)
+
+
+def _registered(book: Ledger, own: Own, stop: threading.Event) -> bool:
+    """Before the first image is acknowledged the ledger knows that somebody may have some; False when told to stop."""
+    while not stop.is_set():
+        try:
+            _say_seen(book, own)
+        except PASSING as error:
+            log.get("listener").warning("ledger_away", reason=getattr(error, "reason", type(error).__name__))
+            stop.wait(_LEDGER_RETRY_S)
+        else:
+            return True
+    return False
 
 
 def _check_sync(settings: Settings, store: spool.Spool) -> None:
@@ -165,25 +186,24 @@ def _tick_until(
     book: Ledger,
     adopting: Callable[[], int],
     fingerprint: Fingerprint,
-    token: str,
+    own: Own,
     beside: Callable[[], None],
 ) -> None:
     broker = settings.broker
     bell = doorbell.doorbell(doorbell.application(broker)) if broker else doorbell.silent  # then nobody is rung for
     known = [one.name for one in settings.destinations]
     logger = log.get("listener")
+    beat = _Heartbeat(book=book, own=own)
     away = False
-    until_seen = 0.0
     while not stop.is_set():
         try:
             beside()
-            if until_seen <= 0:
-                _say_seen(book, token)
-                until_seen = _SEEN_EVERY_S  # before adopting: what cannot be adopted now must not stop the rest
+            beat.due(at_once=away)
+            if beat.adoption_due():
                 adopted = adopting()
                 if adopted:
                     logger.info("arrivals_adopted", count=adopted)
-            for uid in completeness.tick(book, settings.completeness, fingerprint):
+            for uid in completeness.tick(book, settings.completeness, fingerprint, own):
                 logger.info("study_complete", study=uid)
                 bell(doorbell.GRADE)
             if broker:
@@ -196,16 +216,42 @@ def _tick_until(
             if away:
                 logger.info("tick_goes_on")
             away = False
-        until_seen -= _TICK_S
         stop.wait(_TICK_S)
 
 
-def _say_seen(book: Ledger, token: str) -> None:
+@dataclass(slots=True, kw_only=True)
+class _Heartbeat:
+    """When this listener last said that it is there. Times are boot_seconds."""
+
+    book: Ledger
+    own: Own
+    seen_s: float = -math.inf
+    looked_s: float = -math.inf  # for what dead listeners left behind
+    alone: bool = True  # no other listener waits to hear how far we have filed
+
+    def due(self, *, at_once: bool) -> None:
+        """Say it when it is time: after a pause of any kind, before anything is decided."""
+        every_s = _SEEN_EVERY_S if self.alone else _SEEN_AMONG_S
+        if at_once or boot_seconds() - self.seen_s >= every_s:
+            self.alone = _say_seen(self.book, self.own)
+            self.seen_s = boot_seconds()
+
+    def adoption_due(self) -> bool:
+        """Whether to look now; what cannot be adopted must not stop the rest, so only once in a while."""
+        due = boot_seconds() - self.looked_s >= _SEEN_EVERY_S
+        if due:
+            self.looked_s = boot_seconds()
+        return due
+
+
+def _say_seen(book: Ledger, own: Own) -> bool:
+    """Say that we are there and how far we have filed; whether nobody else waits to hear it."""
     with book.write() as conn:
         # ourselves first: after a pause (a suspended machine) we would take ourselves for dead
-        processes.seen(book, conn, token=token, role="listener", slots=0)
+        processes.seen(book, conn, token=own.token, role="listener", slots=0, backlog=own.backlog)
         intake.lose_dead(book, conn, processes.dead(book, conn, "listener"))
         processes.forget_dead(book, conn)
+        return processes.listeners(conn) < 2
 
 
 def _slots(settings: Settings, store: spool.Spool, arrivals: spool.Arrivals) -> Slots | None:
@@ -222,12 +268,13 @@ def _close(slots: Slots | None) -> None:
         slots.close()
 
 
-def _goodbye(book: Ledger, arrivals: spool.Arrivals, slots: Slots | None, token: str) -> None:
+def _goodbye(book: Ledger, arrivals: spool.Arrivals, slots: Slots | None, own: Own) -> None:
+    """Leave the ledger; not with something unfiled, which whoever adopts it says then."""
     _close(slots)
     try:
-        with book.write() as conn:
-            processes.gone(conn, token)
         if not spool.waiting(arrivals.folder):
+            with book.write() as conn:
+                processes.gone(conn, own.token)
             spool.remove_if_empty(arrivals)
     except Unavailable:
         log.get("listener").warning("goodbye_unsaid")

@@ -76,6 +76,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         numbered = revisions.numbered(conn, claim.study_uid)  # now: a ledger that goes away meanwhile undoes no work
     images = source_images(post.spool, inputs, going_on)
     analysis = _analysis(post, claim, images, before)
+    analysis = replace(analysis, report=_with_gaps(claim, analysis.report))
     report = analysis.report
     ended = outcome(claim, report)
     sources = headers(post.spool, inputs)  # again: nobody has decoded these
@@ -175,6 +176,12 @@ def _analysis(post: Post, claim: Claim, images: Sequence[SourceImage], before: _
     denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in post.settings.grading.deny_exams)
     options = AnalysisOptions(denied_exams=denied, clock=perf_counter)
     return analyse_study(claim.study_uid, images, post.parts, options)
+
+
+def _with_gaps(claim: Claim, report: Report) -> Report:
+    """The report, saying first what is known to be missing."""
+    said = tuple(f"Incomplete: {gap.text}." for gap in claim.gaps)
+    return replace(report, flags=tuple(dict.fromkeys((*said, *report.flags))))
 
 
 def _tracking_uids(conn: Connection, study_uid: str) -> dict[Level, str]:
