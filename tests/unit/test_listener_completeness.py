@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cauda.core.domain import Reason
+from cauda.core.gaps import Gap
 from cauda.core.headers import Role
 from cauda.core.listings import Listing
+from cauda.core.processes import Lost
 from cauda.core.schema import RevisionKind
 from cauda.core.settings import Completeness, Expected
 from cauda.listener.completeness import Complete, Facts, Wait, decide, too_old
@@ -126,6 +129,67 @@ def test_expected_series_delay_to_the_hard_age_and_force_nothing() -> None:
     here = {**BOTH, "ax2": {Role.AXIAL: 1}, "t1": {Role.SAGITTAL_T1: 18}}
     assert isinstance(decide(replace(LISTED, series=here), 699, policy), Wait)  # the quiet time is not shortened
     assert isinstance(decide(replace(LISTED, series=here), 700, policy), Complete)
+
+
+LOST = (Lost(arrivals="a1", seen_at=20, unfiled=3),)
+NO_ROOM = (Gap(reason=Reason.NO_ROOM, count=4),)
+
+
+@pytest.mark.parametrize(
+    ("facts", "now", "outcome"),
+    [
+        # silence is known up to where all that was acknowledged is filed
+        (replace(FACTS, filed_until=69), 100, "quiet for 59 s of 60 s"),
+        (replace(FACTS, filed_until=70), 100, "quiet for 60 s"),
+        (replace(FACTS, released_at=11, filed_until=15), 100, "released for 4 s of 5 s"),
+        (replace(FACTS, released_at=11, filed_until=5), 100, "released for 0 s of 5 s"),
+        # time in which a listener or the ledger was away is not silence
+        (replace(FACTS, watched_since=50), 109, "quiet for 59 s of 60 s"),
+        (replace(FACTS, watched_since=50), 110, "quiet for 60 s"),
+        (replace(FACTS, released_at=11, watched_since=50), 54, "released for 4 s of 5 s"),
+        # nor is the hard age over while a living listener has something unfiled, but it does not wait for ever
+        (replace(FACTS, filed_until=30, behind="3 acknowledged objects"), 601, "3 acknowledged objects"),
+        (replace(FACTS, filed_until=30, behind="3 acknowledged objects"), 1200, "hard age of 600 s reached"),
+        # what a dead listener had is waited for until the hard age
+        (replace(FACTS, lost=LOST), 599, "a listener ended"),
+        (replace(FACTS, lost=LOST), 600, "hard age of 600 s reached"),
+        # a refused image is sent again, or the hard age comes; neither a release nor silence is enough
+        (replace(FACTS, refused=NO_ROOM, released_at=11), 16, "4 images were refused for lack of disk space"),
+        (replace(FACTS, refused=NO_ROOM, released_at=11), 599, "4 images were refused for lack of disk space"),
+        (replace(FACTS, refused=NO_ROOM, released_at=11), 600, "hard age of 600 s reached"),
+    ],
+)
+def test_what_was_acknowledged_and_is_not_filed_keeps_the_study_open(facts: Facts, now: float, outcome: str) -> None:
+    decision = decide(facts, now, POLICY)
+    assert (decision.reason if isinstance(decision, Complete) else decision.why).startswith(outcome)
+    completes = outcome in {"quiet for 60 s", "hard age of 600 s reached"}
+    assert isinstance(decision, Complete) is completes
+
+
+def test_an_archives_agreement_counts_only_once_all_acknowledged_before_it_is_filed() -> None:
+    facts = replace(LISTED, listing=listing(110, 290, ax=60, sag=18))
+    assert isinstance(decide(replace(facts, filed_until=289), 291, SLOW), Wait)
+    assert isinstance(decide(replace(facts, watched_since=111), 291, SLOW), Wait)
+    assert isinstance(decide(replace(facts, filed_until=290), 291, SLOW), Complete)
+
+
+@pytest.mark.parametrize("changes", [{"forced": True}, {}])
+def test_a_study_completed_with_something_missing_says_what(changes: dict[str, Any]) -> None:
+    facts = replace(FACTS, lost=LOST, refused=NO_ROOM, filed_until=590, behind="a listener is behind", **changes)
+    decision = decide(facts, 1300, POLICY)
+    assert isinstance(decision, Complete)
+    assert [(gap.reason, gap.count) for gap in decision.gaps] == [
+        (Reason.NO_ROOM, 4), (Reason.ARRIVALS_LOST, 3), (Reason.NOT_FILED, 0),
+    ]  # fmt: skip
+    if not changes:
+        for words in ("4 images were refused for lack of disk space and not sent again", "cannot be read"):
+            assert words in decision.reason
+
+
+def test_a_whole_study_misses_nothing() -> None:
+    decision = decide(replace(FACTS, filed_until=99, released_at=11), 100, POLICY)
+    assert isinstance(decision, Complete)
+    assert decision.gaps == ()
 
 
 NOON = 1_800_000_000.0  # 2027-01-15
