@@ -63,6 +63,10 @@ class Ledger:
         """The ledger's time now, seconds since 1970."""
         return float(conn.execute(select(self.now())).scalar_one())
 
+    def database_time(self, conn: Connection) -> float:
+        """The database's own clock, seconds since 1970: the ledger's time but for what was corrected."""
+        return self.time(conn) if not isinstance(self.now, SteadyClock) else self.now.database_seconds(conn)
+
 
 @contextmanager
 def _as_unavailable() -> Iterator[None]:

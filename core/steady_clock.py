@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, inspect, literal, select, upda
 from cauda.core import schema
 
 TOLERANCE_S = 1.0  # a step below that changes no wait by more than that
+TOLD_S = 3600.0  # a step is shown for so long
 _DRIFT = 1e-4  # of two clocks that nobody sets
 _RESOLUTION_S = 0.002  # of the database's clock
 _BACK_S = 1.0
@@ -83,6 +84,10 @@ class SteadyClock:
         self._latest = now
         return now
 
+    def database_seconds(self, conn: Connection) -> float:
+        """The database's own clock."""
+        return float(conn.execute(self._bare).scalar_one())
+
     def observe(self, conn: Connection) -> None:
         """Look at the database's clock, at the start of a transaction."""
         if not self._there:
@@ -145,3 +150,29 @@ class SteadyClock:
             )
         )
         return step_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The last time that the clock was found set."""
+
+    step_s: float  # positive for forward
+    ago_s: float
+
+    @property
+    def words(self) -> str:
+        """For people who can do something about it."""
+        way = "forward" if self.step_s > 0 else "back"
+        return (
+            f"the clock was set {way} by {abs(self.step_s):.0f} s, {self.ago_s / 60:.0f} min ago; waits and leases "
+            "went on as if it had not been; see to it that NTP keeps the clock"
+        )
+
+
+def last_step(conn: Connection, now: float) -> Step | None:
+    """The last step, if it is no longer ago than `TOLD_S`; ``now`` is the ledger's time."""
+    table = schema.clock
+    row = conn.execute(select(table.c.step_s, table.c.stepped_at)).first()
+    if row is None or row.stepped_at is None or now - row.stepped_at > TOLD_S:
+        return None
+    return Step(step_s=row.step_s, ago_s=max(0.0, now - row.stepped_at))

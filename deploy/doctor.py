@@ -26,6 +26,7 @@ from cauda.core import doorbell, ledger, uids
 from cauda.core.errors import CaudaError, Unavailable
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
+from cauda.core.steady_clock import last_step
 from cauda.core.tolerant_pdu import decode_tolerantly
 from cauda.deploy import bootstrap
 from cauda.deploy.opened import migration
@@ -101,11 +102,15 @@ def room(settings: Settings) -> str:
     return f"above the floor of {settings.limits.min_free_bytes >> 20} MiB (limits.min_free_bytes)"
 
 
+def _sqlite_there(settings: Settings) -> bool:
+    return Path(make_url(settings.ledger).database or "").is_file()
+
+
 def ledger_at_head(settings: Settings) -> str:
     """Reachable, on a disk that may hold it, and with this version's tables."""
     url = make_url(settings.ledger)
     opened = ledger.open_ledger(settings.ledger)  # refuses SQLite on a network file system
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+    if url.get_backend_name() == "sqlite" and not _sqlite_there(settings):
         return "not there yet; the first start makes it"
     with opened.read() as conn:
         there, ours = migration(conn)
@@ -117,13 +122,15 @@ def ledger_at_head(settings: Settings) -> str:
 
 
 def clock(settings: Settings) -> str:
-    """The ledger's clock against ours, and whether anybody keeps ours right."""
-    url = make_url(settings.ledger)
-    apart_s = 0.0
-    if url.get_backend_name() != "sqlite":
+    """The ledger's clock against ours, whether it was set lately, and whether anybody keeps ours right."""
+    apart_s, step = 0.0, None
+    if make_url(settings.ledger).get_backend_name() != "sqlite" or _sqlite_there(settings):
         opened = ledger.open_ledger(settings.ledger)
         with opened.read() as conn:
-            apart_s = abs(opened.time(conn) - time.time())
+            apart_s = abs(opened.database_time(conn) - time.time())
+            step = last_step(conn, opened.time(conn)) if migration(conn)[0] == migration(conn)[1] else None
+    if step is not None:
+        raise Trouble(step.words)
     if apart_s > _CLOCK_APART_S:
         raise Trouble(f"the ledger's clock is {apart_s:.0f} s away from ours; let NTP set both")
     kept = "" if _synchronised() else "; the kernel does not call it synchronised: is NTP running?"

@@ -26,6 +26,7 @@ from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
 from cauda.core.settings import Settings
 from cauda.core.spool import Spool
+from cauda.core.steady_clock import last_step
 from cauda.listener import callers, http_bounds
 from cauda.listener.tls import Certificates
 
@@ -55,6 +56,7 @@ def application(
             return refusal
         problems = await run_in_threadpool(not_ready, ledger, store, destinations)
         notes = await run_in_threadpool(certificates.troubles, time.time()) if certificates else []
+        notes = [*notes, *await run_in_threadpool(clock_notes, ledger)]
         return JSONResponse({"ready": not problems, "reasons": problems, "notes": notes}, 503 if problems else 200)
 
     async def scrape(request: Request) -> Response:
@@ -107,6 +109,16 @@ def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list
     except CaudaError as error:
         problems.append(error.message)
     return problems
+
+
+def clock_notes(ledger: Ledger) -> list[str]:
+    """That the clock was set lately; nothing waits for it, and somebody should know."""
+    try:
+        with ledger.read() as conn:
+            step = last_step(conn, ledger.time(conn))
+    except CaudaError:
+        return []
+    return [] if step is None else [step.words]
 
 
 def _deaf_grader(ledger: Ledger, conn: Connection) -> bool:
