@@ -26,6 +26,7 @@ class Backlog:
     arrivals: str  # the name of its folder
     count: int = 0
     age_s: float = 0.0  # since the oldest of them was acknowledged
+    why: str | None = None  # why filing waits, if it does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ def seen(
     if backlog is not None:  # after the time was taken: what is acknowledged in between counts as later
         held = backlog()
         values |= {"arrivals": held.arrivals, "unfiled": held.count, "filed_until": now - held.age_s}
+        values |= {"unfiled_why": held.why}
     gap = or_(table.c.since.is_(None), table.c.seen_at < now - GAP_S)
     changed = conn.execute(
         update(table).where(table.c.token == token).values(values | {"since": case((gap, now), else_=table.c.since)})

@@ -123,6 +123,7 @@ process = Table(
     Column("arrivals", String(64)),
     Column("unfiled", Integer),
     Column("filed_until", Double),  # all that it acknowledged before that is filed
+    Column("unfiled_why", String(64)),  # why filing waits, if it does
 )
 
 clock = Table(  # how the ledger's time follows from the database's clock (`core.steady_clock`); one row

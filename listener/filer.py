@@ -113,7 +113,7 @@ class Filer:
         self._behind = False  # the queue was not emptied since we last gave way
         self._thread = threading.Thread(target=self._run, name="filer")
         self._log = log.get("filer")
-        self._away = False
+        self._waits_for: str | None = None  # why filing waits
 
     def tell(self, what: Told) -> None:
         """Queue an event; never blocks."""
@@ -130,7 +130,7 @@ class Filer:
             age_s = boot_seconds() - self._unfiled[0]
         except IndexError:
             return Backlog(arrivals=self._arrivals)
-        return Backlog(arrivals=self._arrivals, count=len(self._unfiled), age_s=age_s)
+        return Backlog(arrivals=self._arrivals, count=len(self._unfiled), age_s=age_s, why=self._waits_for)
 
     def start(self) -> None:
         """Begin filing."""
@@ -185,16 +185,17 @@ class Filer:
             try:
                 file_or_set_aside(self._ledger, self._spool, self._listener, self.decoder, batch)
             except PASSING as error:
-                if not self._away:
-                    self._log.warning("filing_waits", reason=getattr(error, "reason", type(error).__name__))
-                self._away = True
+                why = str(getattr(error, "reason", type(error).__name__))
+                if self._waits_for is None:
+                    self._log.warning("filing_waits", reason=why)
+                self._waits_for = why
                 if self._stop.wait(wait_s):
                     return False
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
             else:
-                if self._away:
+                if self._waits_for is not None:
                     self._log.info("filing_goes_on")
-                self._away = False
+                self._waits_for = None
                 filed = sum(isinstance(one, Arrived) for one in batch)
                 for _ in range(filed):
                     self._unfiled.popleft()

@@ -54,17 +54,13 @@ def run(
     on_ready: Callable[[Ports], None] | None = None,
 ) -> None:
     """Serve until ``stop`` is set, then drain. Raises Misconfigured when it cannot start."""
-    store = spool.Spool(settings.data, settings.limits.min_free_bytes)
-    store.prepare()
-    _check_sync(settings, store)
+    store = _prepared(settings)
     sys.setswitchinterval(_SWITCH_S)
     book = _opened(settings, stop)
     if book is None:
         return
     token = liveness.token("listener")
-    arrivals = spool.open_arrivals(store, secrets.token_hex(8))
-    with suppress(OSError):  # before files of our own are prepared: the disk may be full of them
-        spool.remove_prepared(store, arrivals.folder)
+    arrivals = _own_arrivals(store)
     filer = Filer(book, store, token, arrivals.folder.name)
     own = Own(token=token, backlog=filer.backlog)
     if not _registered(book, own, stop):
@@ -113,6 +109,13 @@ def run(
         _goodbye(book, arrivals, slots, own)
 
 
+def _own_arrivals(store: spool.Spool) -> spool.Arrivals:
+    arrivals = spool.open_arrivals(store, secrets.token_hex(8))
+    with suppress(OSError):  # before files of our own are prepared: the disk may be full of them
+        spool.remove_prepared(store, arrivals.folder)
+    return arrivals
+
+
 def _registered(book: Ledger, own: Own, stop: threading.Event) -> bool:
     """Before the first image is acknowledged the ledger knows that somebody may have some; False when told to stop."""
     while not stop.is_set():
@@ -124,6 +127,13 @@ def _registered(book: Ledger, own: Own, stop: threading.Event) -> bool:
         else:
             return True
     return False
+
+
+def _prepared(settings: Settings) -> spool.Spool:
+    store = spool.Spool(settings.data, settings.limits.min_free_bytes)
+    store.prepare()
+    _check_sync(settings, store)
+    return store
 
 
 def _check_sync(settings: Settings, store: spool.Spool) -> None:

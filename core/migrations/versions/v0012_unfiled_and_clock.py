@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.add_column("process", sa.Column("arrivals", sa.String(64)))
     op.add_column("process", sa.Column("unfiled", sa.Integer()))
     op.add_column("process", sa.Column("filed_until", sa.Double()))
+    op.add_column("process", sa.Column("unfiled_why", sa.String(64)))
     op.add_column("revision", sa.Column("gaps", sa.JSON(none_as_null=True)))
     clock = op.create_table(
         "clock",
@@ -44,5 +45,5 @@ def downgrade() -> None:
     op.drop_table("refused_object")
     op.drop_table("clock")
     op.drop_column("revision", "gaps")
-    for name in ("filed_until", "unfiled", "arrivals", "since"):
+    for name in ("unfiled_why", "filed_until", "unfiled", "arrivals", "since"):
         op.drop_column("process", name)
