@@ -2,7 +2,8 @@
 
 The first is off by default, and then not negotiated: a modality takes it as leave to delete its copy (CLINICAL.md 2).
 The second is always taken, from whoever may call and takes the SCP's role for it (CLINICAL.md 28), under our title or
-the one that asked.
+the one that asked. Archives that know nothing of roles report without: where a destination has `commitment` on, the
+context is accepted from them too, and a request for commitment in it is answered 0211.
 """
 
 from __future__ import annotations
@@ -33,25 +34,36 @@ def titles(settings: Settings) -> frozenset[str]:
     return frozenset(used) - {settings.node.aet}
 
 
-def handlers(ledger: Ledger, committer: Committer | None, aet: str) -> list[Any]:
-    """For ``make_server``; without a committer nobody may ask, and under another title than ``aet`` neither."""
+def awaits_reports(settings: Settings) -> bool:
+    """Whether a destination is asked for commitment, and so may report."""
+    return any(destination.commitment for destination in settings.destinations)
+
+
+def handlers(ledger: Ledger, committer: Committer | None, settings: Settings) -> list[Any]:
+    """For ``make_server``; without a committer nobody may ask, and under another title than the node's neither."""
+    asked = settings.node.aet if committer is not None else None
     return [
-        (evt.EVT_REQUESTED, _negotiate, [aet if committer is not None else None]),
-        (evt.EVT_N_ACTION, _asked, [committer]),
+        (evt.EVT_REQUESTED, _negotiate, [asked, awaits_reports(settings)]),
+        (evt.EVT_N_ACTION, _asked, [committer, asked]),
         (evt.EVT_N_EVENT_REPORT, _reported, [ledger]),
         *([(evt.EVT_DIMSE_RECV, committer.heard)] if committer is not None else []),
     ]
 
 
-def _negotiate(event: Any, asked: str | None) -> None:
-    """Take from this association's contexts the roles that nobody may have (PS3.7 D.3.3.4); who calls ``asked`` may."""
+def _negotiate(event: Any, asked: str | None, reports_awaited: bool) -> None:
+    """Take from this association's contexts the roles that nobody may have (PS3.7 D.3.3.4); who calls ``asked`` may.
+
+    Without role selection the caller is SCU, but may mean to report.
+    """
     acceptor, requestor = event.assoc.acceptor, event.assoc.requestor
     turned_away = not acceptor.writeable
-    if turned_away or asked == str(requestor.primitive.called_ae_title).strip():
+    if turned_away or asked == _called(event):
         return
     if all(one.abstract_syntax != PUSH_MODEL for one in requestor.primitive.presentation_context_definition_list):
         return
     proposed = requestor.role_selection.get(PUSH_MODEL)
+    if proposed is None and reports_awaited:
+        return
     contexts = acceptor.supported_contexts
     others = [context for context in contexts if context.abstract_syntax != PUSH_MODEL]
     if proposed is not None and proposed.scp_role:
@@ -63,8 +75,12 @@ def _negotiate(event: Any, asked: str | None) -> None:
     acceptor.supported_contexts = others
 
 
-def _asked(event: Any, committer: Committer | None) -> tuple[int, None]:
-    if committer is None:
+def _called(event: Any) -> str:
+    return str(event.assoc.requestor.primitive.called_ae_title).strip()
+
+
+def _asked(event: Any, committer: Committer | None, asked: str | None) -> tuple[int, None]:
+    if committer is None or asked != _called(event):
         return _UNRECOGNISED, None
     if event.action_type != _ASK:
         return _NO_SUCH_ACTION, None

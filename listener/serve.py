@@ -77,7 +77,7 @@ def run(
     )
     shown = _bound_http(settings, book, store, certificates, [*dicomweb.routes(door), *pages.routes(desk)])
     try:
-        servers = dimse.start(door, certificates, commitment.handlers(book, committer, settings.node.aet))
+        servers = dimse.start(door, certificates, commitment.handlers(book, committer, settings))
     except Misconfigured:
         shown.stop()
         _close(slots)

@@ -72,12 +72,19 @@ def ended(opened: Any) -> Iterator[None]:
 
 
 @contextmanager
-def archive(port: int, *, called: str = "CAUDA") -> Iterator[Any]:
-    """An association of an archive that reports, as SCP of commitment and under a title of its own."""
+def archive(port: int, *, called: str = "CAUDA", with_role: bool = True) -> Iterator[Any]:
+    """An association of an archive that reports, as SCP of commitment and under a title of its own.
+
+    Many archives report without role selection (PS3.7 D.3.3.4), in a context in which they are SCU.
+    """
     ae = AE("PACS_NIGHT")
     ae.add_requested_context(PUSH_MODEL)
     ae.add_requested_context(ECHO)
-    opened = ae.associate(HOST, port, ae_title=called, ext_neg=[build_role(PUSH_MODEL, scp_role=True)])
+    opened = ae.associate(
+        HOST, port, ae_title=called, ext_neg=[build_role(PUSH_MODEL, scp_role=True)] if with_role else []
+    )
+    for context in () if with_role else opened.accepted_contexts:
+        context._as_scp = True  # what pynetdicom forbids them, and they do
     with ended(opened):
         yield opened
 

@@ -63,6 +63,53 @@ def test_an_archive_reports_to_the_title_that_asked_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("data_path")
+@pytest.mark.parametrize("called", ["CAUDA", RESULTS])
+@pytest.mark.parametrize("asking", [False, True], ids=["nobody may ask", "senders may ask"])
+def test_reports_without_role_selection_are_taken_where_commitment_is_on(
+    tmp_path: Path, called: str, asking: bool
+) -> None:
+    """What is asked in such a context is not entered, but for what senders may ask the node's own title."""
+    may_ask: dict[str, Any] = {"source": {"url": "dimse://PACS@127.0.0.1:9"}, "commitment": {"enabled": asking}}
+    with (
+        listener(tmp_path / "data", destinations=[PACS], **may_ask) as house,
+        archive(house.ports.dimse, called=called, with_role=False) as opened,
+    ):
+        sent(house, "2.25.77", ["2.25.1", "2.25.2"])
+        assert report(opened, "2.25.77", ["2.25.1"], ["2.25.2"]) == 0x0000
+        states = [row["state"] for row in house.rows(schema.delivery)]
+        assert states == [DeliveryState.COMMITTED, DeliveryState.ACCEPTED]
+        status, _ = opened.send_n_action(question("2.25.9", [("1.2", "2.25.5")]), 1, PUSH_MODEL, INSTANCE)
+        allowed = asking and called == "CAUDA"
+        assert status.Status == (0x0000 if allowed else 0x0211)
+        assert len(house.rows(schema.commitment_request)) == allowed
+
+
+@pytest.mark.parametrize("changed", [{"commitment": False}, None])
+def test_without_a_destination_that_commits_the_context_needs_the_role(
+    tmp_path: Path, changed: dict[str, Any] | None
+) -> None:
+    destinations = [] if changed is None else [PACS | changed]
+    with listener(tmp_path / "data", destinations=destinations) as house, connected(house.ports.dimse) as peer:
+        assert peer.associate([(PUSH_MODEL, SYNTAX), (ECHO, SYNTAX)])
+        assert set(peer.accepted) == {3}
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_what_a_report_lists_as_held_and_as_failed_has_failed(tmp_path: Path, kind: int) -> None:
+    """Whichever of the two events it calls itself."""
+    with listener(tmp_path / "data") as house, archive(house.ports.dimse) as opened:
+        sent(house, "2.25.77", ["2.25.1", "2.25.2"])
+        both = question("2.25.77", [("1.2", "2.25.1"), ("1.2", "2.25.2")])
+        both.FailedSOPSequence = question("2.25.77", [("1.2", "2.25.1")]).ReferencedSOPSequence
+        both.FailedSOPSequence[0].FailureReason = 0x0110
+        status, _ = opened.send_n_event_report(both, kind, PUSH_MODEL, INSTANCE)
+        assert status.Status == 0x0000
+        failed, held = house.rows(schema.delivery)
+        assert (failed["state"], failed["reason"]) == (DeliveryState.ACCEPTED, Reason.NOT_CONFIRMED)
+        assert held["state"] == DeliveryState.COMMITTED
+
+
+@pytest.mark.usefixtures("data_path")
 @pytest.mark.parametrize("as_scp", [[], [PUSH_MODEL]])
 def test_under_that_title_nothing_is_stored_and_nothing_asked(tmp_path: Path, as_scp: list[str]) -> None:
     """Also where senders may ask, and where an image comes in a context that was accepted for something else."""
@@ -72,7 +119,7 @@ def test_under_that_title_nothing_is_stored_and_nothing_asked(tmp_path: Path, as
         proposed = [(PUSH_MODEL, SYNTAX), (builders.MR_IMAGE, SYNTAX), (ECHO, SYNTAX)]
         with connected(house.ports.dimse) as peer:
             assert peer.associate(proposed, called=RESULTS, as_scp=as_scp)
-            assert set(peer.accepted) == ({1, 5} if as_scp else {5})
+            assert set(peer.accepted) == {1, 5}
             assert peer.echo(5)
         for context in (1, 3, 5):
             for sop_class in (PUSH_MODEL, builders.MR_IMAGE, ECHO):
