@@ -50,7 +50,7 @@ class Archive:
     lists_stored: bool = True  # C-FIND finds what was stored here
     hides_rejected: bool = False  # what a rejection note points at is not listed any more
     hidden: set[str] = field(default_factory=set)
-    commits: str = ""  # how it answers N-ACTION: "here", "fails", "later", "refuses", "abort"
+    commits: str = ""  # how it answers N-ACTION: "here", "fails", "both", "later", "refuses", "abort"
     transactions: dict[str, list[str]] = field(default_factory=dict)  # Transaction UID -> SOP UIDs
     told: list[int] = field(default_factory=list)  # how its reports were answered
     callers: list[str] = field(default_factory=list)  # who called itself what, an association each
@@ -141,31 +141,30 @@ class Archive:
         question = event.action_information
         uids = [str(item.ReferencedSOPInstanceUID) for item in question.ReferencedSOPSequence]
         self.transactions[str(question.TransactionUID)] = uids
-        if self.commits in {"here", "fails"}:
-            report = partial(self._report, event.assoc, str(question.TransactionUID), fails=self.commits == "fails")
-            threading.Thread(target=report).start()
+        if self.commits in {"here", "fails", "both"}:
+            threading.Thread(target=partial(self._report, event.assoc, str(question.TransactionUID))).start()
         return 0x0000, None
 
-    def _report(self, association: Any, transaction_uid: str, *, fails: bool) -> None:
+    def _report(self, association: Any, transaction_uid: str) -> None:
+        fails = self.commits in {"fails", "both"}
         information = Dataset()
         information.TransactionUID = transaction_uid
-        items = []
-        for uid in self.transactions[transaction_uid]:
-            item = Dataset()
-            item.ReferencedSOPClassUID = CLASSES[0]
-            item.ReferencedSOPInstanceUID = uid
-            if fails:
+        if self.commits in {"here", "both"}:
+            information.ReferencedSOPSequence = [_reference(uid) for uid in self.transactions[transaction_uid]]
+        if fails:
+            information.FailedSOPSequence = [_reference(uid) for uid in self.transactions[transaction_uid]]
+            for item in information.FailedSOPSequence:
                 item.FailureReason = 0x0112
-            items.append(item)
-        setattr(information, "FailedSOPSequence" if fails else "ReferencedSOPSequence", items)
         status, _ = association.send_n_event_report(information, 2 if fails else 1, COMMITMENT, f"{COMMITMENT}.1")
         self.told.append(int(status.Status))
 
-    def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+    def find(self, event: Any) -> Iterator[tuple[int | Dataset, Dataset | None]]:
         """Answer a C-FIND."""
         self.on_find()
         if self.find_status:
-            yield self.find_status, None
+            status = Dataset()
+            status.Status, status.ErrorComment = self.find_status, self.comment
+            yield status, None
             return
         question = event.identifier
         self.asked.append(str(question.QueryRetrieveLevel))
@@ -195,6 +194,13 @@ class Archive:
             yield 0xFF00, self.studies[question.StudyInstanceUID]
             if self.also is not None:
                 yield 0xFF00, self.also
+
+
+def _reference(sop_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = CLASSES[0]
+    item.ReferencedSOPInstanceUID = sop_uid
+    return item
 
 
 def _image(question: Dataset, uid: str, **other: str) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from listener_house import House as Door
 from listener_house import listener
+from logged import logged
 from peers import HOST, until
 from PIL import Image
 from pydicom import dcmread
@@ -298,6 +300,22 @@ def test_who_guesses_passwords_has_to_wait(at: House) -> None:
         assert [one.status_code for one in answers] == [403] * 5 + [429]
         assert int(answers[-1].headers["retry-after"]) > 0
         assert browser.post("/login", data=form | {"password": PASSWORD}).status_code == 429
+
+
+def test_what_is_typed_as_a_name_is_in_no_log(at: House) -> None:
+    """People type their password there, and a patient's name; who is logged in is named."""
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    stream = io.StringIO()
+    with pages(at, http={"port": 0, "users": users}) as (_, browser), logged(stream, level="debug"):
+        for name in ("MUELLER^ANNA", "s3cret horse battery"):
+            form = {"token": token(browser.get("/login")), "name": name, "password": "wrong horse battery"}
+            assert browser.post("/login", data=form).status_code == 403
+        form = {"token": token(browser.get("/login")), "name": "it", "password": PASSWORD}
+        assert browser.post("/login", data=form).status_code == 200
+    written = stream.getvalue()
+    assert written.count('"login_failed"') == 2
+    assert not any(part in written for part in ("MUELLER", "s3cret", "wrong horse", PASSWORD))
+    assert '"user": "it"' in written
 
 
 def test_beyond_loopback_there_are_no_pages_without_users(at: House) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from graded import graded_house, images, work
+from logged import logged
 from peers import until
 from scripted_archive import archive
 from worker_house import House
@@ -93,8 +95,10 @@ def test_no_report_within_a_day_and_the_archive_is_read_back(tmp_path: Path) -> 
         assert len(peer.transactions) == 2, "asked once"
 
 
-def test_what_is_refused_commitment_and_not_listed_is_sent_again(tmp_path: Path) -> None:
-    with archive(commits="fails") as peer:
+@pytest.mark.parametrize("how", ["fails", "both"])
+def test_what_is_refused_commitment_and_not_listed_is_sent_again(tmp_path: Path, how: str) -> None:
+    """Also what one report lists as held and as failed."""
+    with archive(commits=how) as peer:
         at = graded_house(tmp_path, peer.dimse, commitment=True)
         peer.knows(images()[0])
         peer.lists_stored = False
@@ -141,13 +145,29 @@ def test_a_folder_is_read_back_too(tmp_path: Path) -> None:
     assert set(states) == {"accepted", "committed"}
 
 
-def test_words_that_may_name_a_patient_stay_in_the_ledger(tmp_path: Path, capsys: Any) -> None:
-    """And are printable ASCII there, so that no terminal obeys them."""
-    with archive() as peer:
-        at = graded_house(tmp_path, peer.dimse)
+@pytest.mark.parametrize(
+    ("scripted", "kept"),
+    [
+        ({"script": [0xB000]}, "status B000: changed MUELLER^ANNA"),
+        ({"script": [0xA700]}, "status A700: changed MUELLER^ANNA"),
+        ({"script": [0xC000]}, "status C000: changed MUELLER^ANNA"),
+        ({"find_status": 0xA700}, "C-FIND answered status A700: changed MUELLER^ANNA"),
+        ({"find_status": 0xC000}, "the archive does not answer whose study it is"),
+    ],
+)
+def test_the_archives_words_stay_in_the_ledger_and_in_no_log(
+    tmp_path: Path, scripted: dict[str, Any], kept: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They may name a patient. In the ledger they are printable ASCII, so that no terminal obeys them."""
+    stream = io.StringIO()
+    with archive(commits="refuses") as peer, logged(stream, level="debug"):
+        at = graded_house(tmp_path, peer.dimse, commitment=True)
         peer.knows(images()[0])
-        peer.script, peer.comment = [0xB000], "changed MUELLER^ANNA"
+        peer.comment = "changed MUELLER^ANNA"
+        for name, value in scripted.items():
+            setattr(peer, name, value)
         work(at)
-        assert at.rows("delivery")[0]["reason_text"] == "status B000: changed MUELLER^ANNA"
-        said = capsys.readouterr()
-        assert "MUELLER" not in said.out + said.err
+        assert at.rows("delivery")[0]["reason_text"] == kept
+        written = stream.getvalue() + "".join(capfd.readouterr())
+        assert "delivery_" in written
+        assert not any(part in written for part in ("MUELLER", "changed"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import builders
 import pytest
 from dicom_peers import Orthanc, orthanc
 from graded import graded_house, images, work
+from logged import logged
 from peers import HOST, free_port
 from pydantic import ValidationError
 from web_server import serving
@@ -116,6 +118,94 @@ def test_every_answer_has_a_meaning(
         work(at)
         first = at.rows("delivery")[0]
         assert (first["state"], first["reason"], first["reason_text"]) == (state, reason, words)
+
+
+@contextmanager
+def redirecting(status: int, to: str, verb: str) -> Iterator[tuple[str, list[str]]]:
+    """An archive that answers this kind of request with a redirect; and what reaches the place that it names.
+
+    ``to`` is "elsewhere", another origin, or "here", another path of the same.
+    """
+    reached: list[str] = []
+
+    class Target(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reached.append(f"{self.command} {self.path} {self.headers.get('Authorization')}")
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+    with serving(Target) as elsewhere:
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path.startswith("/moved"):
+                    reached.append(self.path)
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                known = [{"0020000D": {"vr": "UI", "Value": [images()[0].StudyInstanceUID]}}]
+                body = b"" if self.command == verb else json.dumps(known).encode()
+                self.send_response(status if self.command == verb else 200)
+                origin = f"http://{HOST}:{elsewhere}" if to == "elsewhere" else ""
+                self.send_header("Location", f"{origin}/moved{self.path}")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+        with serving(Handler) as port:
+            yield f"stow+http://{HOST}:{port}/pacs", reached
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+@pytest.mark.parametrize(("status", "to"), [(301, "elsewhere"), (303, "here"), (307, "elsewhere"), (308, "here")])
+def test_no_redirect_is_followed(tmp_path: Path, verb: str, status: int, to: str) -> None:
+    """Patient data and the login go to the configured address alone; somebody has to correct it."""
+    with redirecting(status, to, verb) as (url, reached):
+        at = graded_house(tmp_path, url, authorization="Bearer s3cret")
+        work(at)
+        assert reached == []
+        first = at.rows("delivery")[0]
+        assert (first["state"], first["reason"]) == ("due", Reason.DESTINATION_REFUSED)
+        assert first["reason_text"] == f"HTTP {status}"
+
+
+def test_no_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(502)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+    with serving(Proxy) as port, web(200, b"") as (url, _):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://{HOST}:{port}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        at = graded_house(tmp_path, url)
+        work(at)
+        assert (at.states("delivery"), asked) == (["accepted", "accepted"], [])
+
+
+def test_the_servers_words_are_in_no_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    with web(503, b"no room for MUELLER^ANNA") as (url, _), logged(stream, level="debug"):
+        at = graded_house(tmp_path, url)
+        work(at)
+        assert at.rows("delivery")[0]["reason_text"] == "HTTP 503: no room for MUELLER^ANNA"
+        written = stream.getvalue() + "".join(capfd.readouterr())
+        assert "delivery_waits" in written
+        assert "MUELLER" not in written
 
 
 def test_nobody_there_is_told_from_a_refusal(tmp_path: Path) -> None:
