@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 _MOST_BYTES = 16 * 1024**2
 _MOST_CONNECT_S = 10.0
+_ANSWER_TIMEOUTS = 4  # an answer may take as many times the time that one part of it may take
 
 
 @contextmanager
@@ -35,14 +37,15 @@ def open_client(to: Destination, *, timeout_s: float) -> Iterator[httpx.Client]:
 
 
 def send(client: httpx.Client, request: httpx.Request) -> tuple[int, bytes]:
-    """Status and body, which is bounded."""
+    """Status and body, which is bounded in size and time."""
     try:
         answer = client.send(request, stream=True)
+        until = time.monotonic() + _ANSWER_TIMEOUTS * (client.timeout.read or 0.0)
         try:
             body = b""
             for chunk in answer.iter_bytes():
                 body += chunk
-                if len(body) > _MOST_BYTES:
+                if len(body) > _MOST_BYTES or time.monotonic() > until:
                     raise Unavailable(Reason.DESTINATION_BUSY, "the answer does not end")
         finally:
             answer.close()

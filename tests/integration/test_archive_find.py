@@ -11,12 +11,15 @@ import pytest
 from graded import graded_house, images, work
 from key_ignoring_archive import Held, key_ignoring
 from pydicom import Dataset
+from scripted_archive import archive
 
 from cauda.archive.find import holds, series_of
 from cauda.archive.holdings import held_instances
 from cauda.archive.protocol import Archive, open_archive
+from cauda.core import retractions
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
+from cauda.core.retractions import Why
 from cauda.core.settings import Destination, Settings, Source
 from cauda.worker import identity, numbers
 from cauda.worker.grade import grade_next
@@ -51,13 +54,13 @@ def pacs(request: pytest.FixtureRequest) -> Iterator[Held]:
 
 
 def check(pacs: Held, **options: Any) -> Check:
-    with open_archive(Destination.model_validate(pacs.url), "CAUDA", (), timeout_s=10) as archive:
-        return identity.check(archive, RESULT, str(OURS.SOPInstanceUID), **options)
+    with open_archive(Destination.model_validate(pacs.url), "CAUDA", (), timeout_s=10) as opened:
+        return identity.check(opened, RESULT, str(OURS.SOPInstanceUID), **options)
 
 
 def ask(pacs: Held, question: Any) -> Any:
-    with open_archive(Destination.model_validate(pacs.url), "CAUDA", (), timeout_s=10) as archive:
-        return question(archive)
+    with open_archive(Destination.model_validate(pacs.url), "CAUDA", (), timeout_s=10) as opened:
+        return question(opened)
 
 
 # --- whose study it is
@@ -200,6 +203,19 @@ def test_series_without_the_uids_asked_are_no_answer(pacs: Held, left_out: set[s
         counted(pacs)
 
 
+@pytest.mark.parametrize("shown", [(2, 3), (3, 2)])
+def test_a_series_that_is_listed_twice_is_counted_by_its_images(shown: tuple[int, int]) -> None:
+    """Once for each of two patients, and with different counts: neither is believed."""
+    images = [instance("1", "4", str(n)) for n in range(4)]
+    with archive() as peer:
+        for count in shown:
+            listed = peer.series.get("1.2.1", [])
+            peer.lists(images, NumberOfSeriesRelatedInstances=count)
+            peer.series["1.2.1"] = listed + peer.series["1.2.1"]
+        with open_archive(Destination.model_validate(peer.dimse), "CAUDA", (), timeout_s=10) as opened:
+            assert [(one.series_uid, one.images) for one in series_of(opened, "1.2.1")] == [("1.2.1.4", 4)]
+
+
 # --- what it holds
 
 
@@ -253,6 +269,38 @@ def test_other_objects_do_not_say_that_a_result_is_there_or_gone(pacs: Held, ign
     assert ask(pacs, ours) is None
     pacs.images.append(RESULT)
     assert ask(pacs, ours) is True
+
+
+def test_a_retraction_that_cannot_be_checked_is_warned_of(pacs: Held, tmp_path: Path) -> None:
+    """The archive answers with other objects: nobody can say whether the results are hidden."""
+    pacs.images = images()
+    at = graded_house(tmp_path, pacs.url)
+    work(at)
+    assert at.write(retractions.retract, str(images()[0].StudyInstanceUID), Why.WRONG_GRADE)
+    assert grade_next(at.post())
+    work(at)
+    pacs.ignores = frozenset({SERIES, IMAGE})
+    at.clock[0] += 60
+    work(at)
+    note, page = at.rows("delivery")[2:]
+    assert "cannot be asked what it shows" in note["reason_text"]
+    assert (page["state"], len(pacs.stored)) == ("accepted", 4)
+
+
+def test_a_rejection_note_waits_for_an_archive_that_answers_with_somebody_else(pacs: Held, tmp_path: Path) -> None:
+    """Refused for good is what is not there any more; what is no answer does not say that."""
+    pacs.images = images()
+    at = graded_house(tmp_path, pacs.url)
+    work(at)
+    assert at.write(retractions.retract, str(images()[0].StudyInstanceUID), Why.WRONG_GRADE)
+    assert grade_next(at.post())
+    pacs.images, pacs.ignores = [FOREIGN], frozenset(ANY)
+    work(at)
+    assert (at.rows("delivery")[2]["state"], len(pacs.stored)) == ("due", 2)
+    pacs.images = [FOREIGN, *images()]
+    at.clock[0] += 3600
+    work(at)
+    assert at.rows("delivery")[2]["state"] == "accepted"
 
 
 # --- series numbers

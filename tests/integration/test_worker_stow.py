@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from web_server import serving
 
 from cauda.core.domain import Reason
 from cauda.core.settings import Destination
+from cauda.worker.deliver import deliver_next
 
 pytestmark = pytest.mark.peers
 
@@ -118,6 +121,32 @@ def test_every_answer_has_a_meaning(
         work(at)
         first = at.rows("delivery")[0]
         assert (first["state"], first["reason"], first["reason_text"]) == (state, reason, words)
+
+
+@pytest.mark.parametrize("endless", ["large", "slow"])
+def test_an_answer_that_does_not_end_is_left(tmp_path: Path, endless: str) -> None:
+    """17 MiB, or a byte now and then for as long as somebody reads."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(17 if endless == "large" else 300):
+                    self.wfile.write(b" " * (1024**2 if endless == "large" else 1))
+                    self.wfile.flush()
+                    if endless == "slow" and gone.wait(0.1):
+                        break
+
+    gone = threading.Event()
+    with serving(Handler) as port:
+        at = graded_house(tmp_path, f"stow+http://{HOST}:{port}/pacs", delivery={"network_timeout_s": 0.5})
+        began = time.monotonic()
+        assert deliver_next(at.post())
+        gone.set()
+        assert time.monotonic() - began < 15
+        first = at.rows("delivery")[0]
+        assert (first["state"], first["reason_text"]) == ("due", "the answer does not end")
 
 
 @contextmanager
