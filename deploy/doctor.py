@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 
 from cauda.archive.http_client import open_client, raise_if_away, send, status_words
 from cauda.archive.reactor import keep_answers
-from cauda.core import doorbell, ledger, uids
+from cauda.core import doorbell, ledger, uids, unfiled
 from cauda.core.errors import CaudaError, Unavailable
 from cauda.core.settings import Destination, Settings
 from cauda.core.spool import Spool
@@ -56,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Line]:
         ("data", lambda: data_folder(settings.data)),
         ("room", lambda: room(settings)),
         ("ledger", lambda: ledger_at_head(settings)),
+        ("filing", lambda: filing(settings)),
         ("clock", lambda: clock(settings)),
         ("broker", lambda: broker(settings)),
         *([("dicom port", lambda: dicom_port(settings))] if not settings.tls.only else []),
@@ -119,6 +120,22 @@ def ledger_at_head(settings: Settings) -> str:
     if there != ours:
         raise Trouble(f"its tables are at {there}, this version's at {ours}; start this version of Cauda once")
     return f"{url.get_backend_name()} answers, tables at {there}"
+
+
+def filing(settings: Settings) -> str:
+    """Whether all that was acknowledged is in its study."""
+    if make_url(settings.ledger).get_backend_name() == "sqlite" and not _sqlite_there(settings):
+        return "nothing came yet"
+    opened = ledger.open_ledger(settings.ledger)
+    try:
+        with opened.read() as conn:
+            there, ours = migration(conn)
+            left = unfiled.unfiled(opened, conn, Spool(settings.data)) if there == ours else []
+    except Unavailable:
+        return "not known while the ledger is away"
+    if left:
+        raise Trouble(". ".join(one.words for one in left))
+    return "all that was acknowledged is filed"
 
 
 def clock(settings: Settings) -> str:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cauda.core import claims, deliveries, metrics, schema
+from cauda.core import claims, deliveries, metrics, schema, unfiled
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
 from cauda.core.schema import RevisionState, StudyState
@@ -56,7 +56,7 @@ def application(
             return refusal
         problems = await run_in_threadpool(not_ready, ledger, store, destinations)
         notes = await run_in_threadpool(certificates.troubles, time.time()) if certificates else []
-        notes = [*notes, *await run_in_threadpool(clock_notes, ledger)]
+        notes = [*notes, *await run_in_threadpool(things_to_know, ledger, store)]
         return JSONResponse({"ready": not problems, "reasons": problems, "notes": notes}, 503 if problems else 200)
 
     async def scrape(request: Request) -> Response:
@@ -102,6 +102,7 @@ def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list
         problems.append(f"data folder: {error.strerror}")
     try:
         with ledger.read() as conn:
+            problems += [one.words for one in unfiled.unfiled(ledger, conn, store) if one.passing]
             if _deaf_grader(ledger, conn):
                 problems.append("a worker is deaf: studies are due and nobody claims them")
             if _deaf_deliverer(ledger, conn, destinations):
@@ -111,14 +112,15 @@ def not_ready(ledger: Ledger, store: Spool, destinations: Sequence[str]) -> list
     return problems
 
 
-def clock_notes(ledger: Ledger) -> list[str]:
-    """That the clock was set lately; nothing waits for it, and somebody should know."""
+def things_to_know(ledger: Ledger, store: Spool) -> list[str]:
+    """What needs a person and keeps nothing from this node: the clock was set, something stays unfiled."""
     try:
         with ledger.read() as conn:
             step = last_step(conn, ledger.time(conn))
+            left = unfiled.unfiled(ledger, conn, store)
     except CaudaError:
         return []
-    return [] if step is None else [step.words]
+    return [*([step.words] if step else []), *(one.words for one in left if not one.passing)]
 
 
 def _deaf_grader(ledger: Ledger, conn: Connection) -> bool:

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -174,8 +175,9 @@ class Store:
     def _note_study(self) -> None:
         """Which study an object belongs to that is about to be refused, if its beginning is here."""
         if self._study_uid is None and self._spilled == 0:
-            front = self._draft.content[self._front :]
-            self._study_uid = head.study_uid(front, self._request.transfer_syntax)
+            with suppress(Exception):  # one fault is enough: this one is not looked into
+                front = self._draft.content[self._front :]
+                self._study_uid = head.study_uid(front, self._request.transfer_syntax)
 
     def _tell_refused(self, error: Exception) -> None:
         """An MR image that its sender may send again keeps its study open (`core.gaps`)."""

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cauda.core import log, schema, spool, stack, uids, views
+from cauda.core import log, schema, spool, stack, uids, unfiled, views
 from cauda.core.domain import Json
 from cauda.core.errors import CaudaError
 from cauda.core.ledger import Ledger
@@ -32,6 +32,7 @@ from cauda.core.revisions import Fingerprint
 from cauda.core.schema import ResultKind
 from cauda.core.settings import Settings, is_loopback
 from cauda.core.spool import Spool
+from cauda.core.unfiled import Unfiled
 from cauda.listener import callers, completeness, phrases, pictures
 from cauda.listener.actions import ACTIONS, Said, missing, perform
 from cauda.listener.sessions import COOKIE, Session, Sessions
@@ -146,20 +147,23 @@ async def _list(desk: Desk, request: Request, session: Session) -> Response:
     if state and state not in phrases.STATES:
         raise _Refusal(404, "No such state", f"The states are {', '.join(phrases.STATES).lower()}.")
     before = request.query_params.get("before")
-    rows = await run_in_threadpool(_studies, desk, state or None, _uid(before) if before else None)
+    rows, left = await run_in_threadpool(_studies, desk, state or None, _uid(before) if before else None)
     _seen(desk, request, session, what="list")
     older = urlencode({"state": state.lower(), "before": rows[_LISTED - 1]["study_uid"]}) if len(rows) > _LISTED else ""
-    return _rendered(desk, session, "studies.html", rows=rows[:_LISTED], state=state, before=before, older=older)
+    return _rendered(desk, session, "studies.html", rows=rows[:_LISTED], state=state, before=before, older=older,
+                     unfiled=left)  # fmt: skip
 
 
-def _studies(desk: Desk, state: str | None, before: str | None) -> list[Json]:
+def _studies(desk: Desk, state: str | None, before: str | None) -> tuple[list[Json], list[Unfiled]]:
+    """The studies, and what is in none of them yet."""
     with desk.ledger.read() as conn:
+        left = unfiled.unfiled(desk.ledger, conn, desk.store)
         rows = views.studies(conn, limit=_LISTED + 1, state=state, before=before)
         receiving = [row["study_uid"] for row in rows if row["state"] == "RECEIVING"]
         waits = completeness.waits_for(desk.ledger, conn, receiving, desk.settings.completeness)
     for row in rows:
         row["waits_for"] = waits.get(row["study_uid"])
-    return rows
+    return rows, left
 
 
 async def _study(desk: Desk, request: Request, session: Session) -> Response:
@@ -182,6 +186,7 @@ def _found(desk: Desk, uid: str) -> Json:
         found = views.study(conn, uid)
         if found is None:
             raise _Refusal(404, "No such study", f"No study {uid} came to this node.")
+        found["unfiled"] = unfiled.of_study(desk.ledger, conn, desk.store, uid, found["state"])
         found["waits_for"] = completeness.waits_for(desk.ledger, conn, [uid], desk.settings.completeness).get(uid)
         result = schema.result.c
         made = conn.execute(
