@@ -166,6 +166,7 @@ class Reason(StrEnum):
     # Something of ours or of the world broke.
     BUG = "bug"
     WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
     BUNDLE_INVALID = "bundle_invalid"
     FILE_MISSING = "file_missing"
     LEDGER_DOWN = "ledger_down"
@@ -205,6 +206,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.TRANSITIONAL: "transitional segment suspected",
     Reason.SIXTH_SEGMENT: "sixth lumbar-type segment suspected",
     Reason.SERIES_DISAGREE: "series disagree on the count",
+    Reason.OUT_OF_MEMORY: "grading takes more memory than it may",
     Reason.LEVELS_INCOMPLETE: "fewer than five discs found",
 }
 

@@ -18,6 +18,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -27,7 +28,6 @@ from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
 
 _MODULE = "cauda.core.pixels_child"
-_START_S = 30.0  # to load the libraries, on a machine that is busy
 _LINE_BYTES = 4096
 _SLOW = 4  # wall clock for each second of processor time: the machine does other work too
 # Ends that say nothing of the file: it cannot be started, or somebody ended it (the kernel, for want of memory).
@@ -52,6 +52,7 @@ class Bounds:
 
     memory_bytes: int = 2 << 30  # address space of the process
     frame_s: float = 5  # processor time of a frame
+    start_s: float = 30  # wall clock to load the libraries, on a machine that is busy
     total_s: float = 60  # wall clock: of one picture, or of all that a Decoder decodes
 
 
@@ -105,13 +106,16 @@ class Decoder:
                 return None
             return None if "error" in last else Picture(**last)
 
-    def decode(self, path: Path, *, most_bytes: int) -> NDArray[Any]:
-        """The pixels of a file, frames first where it has several. Rejected (undecodable) with the reason."""
+    def decode(self, path: Path, *, most_bytes: int, options: Mapping[str, Any] = MappingProxyType({})) -> NDArray[Any]:
+        """The pixels of a file, frames first where it has several. Rejected (undecodable) with the reason.
+
+        ``options`` are pydicom's for decoding.
+        """
         with self._lock:
             if self._left_s <= 0:
                 raise _slow(self._bounds.total_s)
             try:
-                frames = self._frames(path, most_bytes)
+                frames = self._frames({"what": "decode", "path": str(path), "options": dict(options)}, most_bytes)
             except Died as death:
                 if death.code == -signal.SIGXCPU:
                     raise _slow(self._bounds.frame_s) from None
@@ -124,9 +128,9 @@ class Decoder:
             raise Rejected(Reason.UNDECODABLE, "pixel data hold no frame")
         return frames[0] if len(frames) == 1 else np.stack(frames)
 
-    def _frames(self, path: Path, most_bytes: int) -> list[NDArray[Any]]:
+    def _frames(self, request: Mapping[str, Any], most_bytes: int) -> list[NDArray[Any]]:
         frames: list[NDArray[Any]] = []
-        with closing(self._answers({"what": "decode", "path": str(path)}, most_bytes)) as answers:
+        with closing(self._answers(request, most_bytes)) as answers:
             for answer in answers:
                 if answer.get("error") == "MemoryError":
                     raise Rejected(
@@ -141,12 +145,12 @@ class Decoder:
     def _answers(self, request: Mapping[str, Any], most_bytes: int = 0) -> Generator[dict[str, Any]]:
         """All answers to one request. Raises Late, Died; the process is gone then, as where somebody stops early."""
         started = time.monotonic()
-        patience_s = _START_S + self._bounds.frame_s * _SLOW
+        patience_s = self._bounds.start_s + self._bounds.frame_s * _SLOW
         whole = False
         try:
-            self._send(json.dumps(request).encode() + b"\n", started + _START_S)
+            self._send(json.dumps(request).encode() + b"\n", started + self._bounds.start_s)
             while not whole:
-                deadline = min(time.monotonic() + patience_s, started + self._left_s + _START_S)
+                deadline = min(time.monotonic() + patience_s, started + self._left_s + self._bounds.start_s)
                 answer = json.loads(self._line(deadline))
                 most_bytes -= (count := answer.pop("bytes", 0))
                 if count < 0 or most_bytes < 0:

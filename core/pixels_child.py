@@ -14,9 +14,10 @@ import os
 import resource
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 _IDLE_S, _LOADING_S = 60.0, 30.0
@@ -49,7 +50,7 @@ def main() -> None:
             if request["what"] == "picture":
                 say(answers, picture(request["path"], frame_s, answers))
             else:
-                decode(request["path"], frame_s, answers)
+                decode(request, frame_s, answers)
         except BaseException as error:  # noqa: BLE001  the border of this process; a panic in Rust is no Exception
             say(answers, {"error": type(error).__name__})
 
@@ -106,20 +107,20 @@ def picture(path: str, frame_s: float, answers: BinaryIO) -> dict[str, Any]:
     return found
 
 
-def frames(dataset: Any, frame_s: float) -> Iterator[Any]:
+def frames(dataset: Any, frame_s: float, options: Mapping[str, Any] = MappingProxyType({})) -> Iterator[Any]:
     """Each frame's pixels, under a limit of its own."""
     from pydicom.pixels.utils import iter_pixels  # noqa: PLC0415
 
-    for frame in iter_pixels(dataset):
+    for frame in iter_pixels(dataset, **options):
         yield frame
         limited(frame_s)
 
 
-def decode(path: str, frame_s: float, answers: BinaryIO) -> None:
+def decode(request: dict[str, Any], frame_s: float, answers: BinaryIO) -> None:
     """Answer with each frame of an image, then with the end."""
     from pydicom import dcmread  # noqa: PLC0415
 
-    for frame in frames(dcmread(path, force=True), frame_s):
+    for frame in frames(dcmread(request["path"], force=True), frame_s, request["options"]):
         content = frame.tobytes()
         say(answers, {"shape": frame.shape, "dtype": frame.dtype.str, "bytes": len(content)}, content)
     say(answers, {"end": True})

@@ -214,6 +214,7 @@ class Grading(_Section):
     lease_s: Seconds = 60
     time_limit_s: Seconds = 600
     max_deaths: int = Field(default=3, ge=1)
+    memory_bytes: int = Field(default=6 * 1024**3, ge=1024**3)  # of the process that grades; beyond it the study fails
     not_analysed_page: bool = True  # CLINICAL.md 24
     heat_map_page: bool = False  # CLINICAL.md 20
     page_modality: PageModality = "OT"  # of the Secondary Capture (CLINICAL.md 26)
@@ -221,6 +222,15 @@ class Grading(_Section):
         "pelvis", "becken", "bassin", "sacroiliac", "si joint", "isg", "abdomen", "prostate", "prostata",
         "enterography", "enterographie", "rectum", "hip", "huefte",
     )  # fmt: skip
+
+
+class Decoding(_Section):
+    """What decoding an image may cost a worker; compressed ones are decoded in a process of their own."""
+
+    memory_bytes: int = Field(default=2 * 1024**3, ge=512 * 1024**2)  # address space of that process
+    frame_timeout_s: Seconds = 10  # processor time of a frame
+    study_timeout_s: Seconds = 300  # wall clock of all images of a study
+    max_image_bytes: int = Field(default=1024**3, ge=1024)  # of one image, decoded, by its header
 
 
 class Delivery(_Section):
@@ -273,6 +283,7 @@ class Settings(BaseSettings):
     source: Source = Source()
     commitment: Commitment = Commitment()
     grading: Grading = Grading()
+    decoding: Decoding = Decoding()
     delivery: Delivery = Delivery()
     destinations: tuple[Destination, ...] = ()
     site: Site = Site()

@@ -18,11 +18,12 @@ from pydicom.errors import InvalidDicomError
 
 from cauda.core import headers, identity, uids
 from cauda.core.claims import Claim
+from cauda.core.decoding import StudyDecoder
 from cauda.core.domain import Level, Reason, Report, Status
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.revisions import Fingerprint
 from cauda.core.schema import ResultKind, RevisionKind
-from cauda.core.settings import Settings
+from cauda.core.settings import Decoding, Settings
 from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
 from cauda.pipeline.occlusion import HeatMap, heat_maps
@@ -90,27 +91,35 @@ _MALFORMED = (ValueError, TypeError, AttributeError, KeyError, EOFError, NotImpl
 
 def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Callable[[], float]) -> Analysis:
     """What the grade task does with a revision's images, on these files."""
-    images = [_image(path) for path in folder.paths]
-    inputs = [one.header for one in images if headers.role(one.header).is_input]
-    if identity.conflict([identity.stated(header, folder.study_uid) for header in inputs]):
-        text = "images of this study name more than one patient"
-        report = Report(
-            study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text
-        )
-        return Analysis(report=report)
-    denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in settings.grading.deny_exams)
-    options = AnalysisOptions(denied_exams=denied, clock=clock)
-    return analyse_study(folder.study_uid, images, parts, options)
+    with StudyDecoder(settings.decoding) as decoder:
+        images = [_image(path, decoder) for path in folder.paths]
+        inputs = [one.header for one in images if headers.role(one.header).is_input]
+        if identity.conflict([identity.stated(header, folder.study_uid) for header in inputs]):
+            text = "images of this study name more than one patient"
+            report = Report(
+                study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text
+            )
+            return Analysis(report=report)
+        denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in settings.grading.deny_exams)
+        options = AnalysisOptions(denied_exams=denied, clock=clock)
+        return analyse_study(folder.study_uid, images, parts, options)
 
 
 def heat(folder: Folder, analysis: Analysis, parts: Parts | None) -> dict[Level, HeatMap]:
     """A map for each level that was graded."""
-    return heat_maps(analysis.report, [_image(path) for path in folder.paths], parts) if parts else {}
+    if parts is None:
+        return {}
+    with StudyDecoder(Decoding()) as decoder:
+        return heat_maps(analysis.report, [_image(path, decoder) for path in folder.paths], parts)
 
 
-def _image(path: Path) -> SourceImage:
+def _image(path: Path, decoder: StudyDecoder) -> SourceImage:
     header = _header(path)
-    return SourceImage(header=Dataset() if header is None else header, read=partial(_read, path))
+    return SourceImage(
+        header=Dataset() if header is None else header,
+        read=partial(_read, path),
+        decode=partial(decoder.decode, path),
+    )
 
 
 def _read(path: Path) -> Dataset:
@@ -156,7 +165,7 @@ def _objects(
     sources = [header for path in folder.paths if (header := _header(path)) is not None and _is_mr(header)]
     if not sources:
         return []
-    named = [one.header for one in map(_image, folder.paths)]  # these may be decoded
+    named = [header for path in folder.paths if (header := _header(path)) is not None]  # these may be decoded
     salt = secrets.token_hex(16)  # a second run is another object; a daemon's result of this study too
     claim = Claim(
         id=0, attempt=1, study_uid=folder.study_uid, number=1, kind=RevisionKind.GRADE, frozen_at=time.time(),
@@ -198,7 +207,8 @@ def experiments(out: Path, folder: Folder, analysis: Analysis) -> Path:
     from cauda.models.slice_kmeans import guessed  # noqa: PLC0415  scikit-learn is loaded only where it is asked for
 
     path = out / EXPERIMENTAL
-    found = guessed([_image(one) for one in folder.paths], analysis.report)
+    with StudyDecoder(Decoding()) as decoder:
+        found = guessed([_image(one, decoder) for one in folder.paths], analysis.report)
     path.write_text(json.dumps(found, indent=2) + "\n")
     return path
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.pixels.utils import pixel_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,3 +20,4 @@ class SourceImage:
 
     header: Dataset  # pixel data not needed
     read: Callable[[], Dataset]
+    decode: Callable[..., NDArray[Any]] = pixel_array  # of what was read, with pydicom's options; may raise Rejected

@@ -19,6 +19,7 @@ from cauda.pipeline.frames import Frame, frames, number, text
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.stacks import Stack, crowded, geometric_groups, stacks
 
+MAX_SERIES_BYTES = 1 << 30  # as float32: 1,024 slices of 512 x 512, four times what a scanner makes of a spine
 MIXED_SHARE = 0.2  # of all frames of one contrast; a slice or two sent twice, with other pixels, leave the rest
 
 # What pydicom and its decoders raise on pixel data they cannot make sense of.
@@ -62,6 +63,7 @@ def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
 
     Rejected (undecodable) when less than half of the frames can be decoded.
     """
+    _check_size(found)
     memo: Decoded = {}
     pixels: dict[int, F32] = {}
     error = Rejected(Reason.UNDECODABLE)
@@ -83,6 +85,16 @@ def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
         broken=len(found) - len(kept),
         ambiguous=len(_differing(kept, same_picture)),
     )
+
+
+def _check_size(found: Sequence[Frame]) -> None:
+    """Raise Rejected where the frames together are too large to be held, before any of them is decoded."""
+    held = sum(4 * rows * columns for rows, columns in (frame.shape for frame in found))
+    if held > MAX_SERIES_BYTES:
+        text = (
+            f"{len(found)} slices, {held >> 20} MiB, are too large to decode; allowed are {MAX_SERIES_BYTES >> 20} MiB"
+        )
+        raise Rejected(Reason.UNDECODABLE, text)
 
 
 def _differing(found: Sequence[Frame], same_picture: Callable[[Frame, Frame], bool]) -> list[Frame]:
@@ -126,7 +138,7 @@ def _pixels(source: SourceImage) -> NDArray[Any]:
         dataset = source.read()
         if len(dataset) == 0:
             raise Rejected(Reason.UNDECODABLE, "data set is empty")  # truncated files read so, without an error
-        array: NDArray[Any] = dataset.pixel_array
+        array = source.decode(dataset)
     except FileNotFoundError:
         raise  # not the image's fault; the caller says what a missing file means
     except _BROKEN as error:

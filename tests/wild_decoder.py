@@ -18,7 +18,7 @@ class Panic(BaseException):
 _sound = pixels_child.frames
 
 
-def frames(dataset: Any, frame_s: float) -> Iterator[Any]:
+def frames(dataset: Any, frame_s: float, options: Any = None) -> Iterator[Any]:
     """The frames, unless something happens."""
     match dataset.get("PatientComments"):
         case "abort":
@@ -36,7 +36,7 @@ def frames(dataset: Any, frame_s: float) -> Iterator[Any]:
             raise Panic
         case "memory":
             bytearray(8 << 30)
-    return _sound(dataset, frame_s)
+    return _sound(dataset, frame_s, options or {})
 
 
 if __name__ == "__main__":

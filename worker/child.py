@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
+import resource
+from pathlib import Path
 
 from cauda.core import doorbell, ledger, liveness, log, spool, stack
 from cauda.core.errors import Misconfigured
@@ -13,6 +16,7 @@ from cauda.pipeline.parts import Parts
 from cauda.worker.post import Post
 
 _NICENESS = 10  # a sender that waits for its answer goes before a grade
+_LEAST_BYTES = 512 << 20  # beside what was loaded, for any study at all
 EXIT_BUG = 1
 EXIT_MISCONFIGURED = 2
 
@@ -75,8 +79,34 @@ def settle(settings: Settings, fingerprint: Fingerprint, bell: doorbell.Doorbell
         log.get("grade").critical("child_failed", stack=stack.of(error))
         readiness.broken(EXIT_BUG)
         return None
+    try:
+        limit_memory(settings.grading.memory_bytes)
+    except Misconfigured as error:
+        log.get("grade").critical("memory_limit_too_low", reason=error.reason, text=error.message)
+        readiness.broken(EXIT_MISCONFIGURED)
+        return None
     readiness.ready()
     return post
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Let this process hold no more than so much data: beyond it an allocation fails, and the study with it.
+
+    Address space is no measure here: a GPU's library reserves far more than it uses. Raises Misconfigured where what
+    was loaded is more already.
+    """
+    held = int(re.findall(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) << 10
+    if held + _LEAST_BYTES > most_bytes:
+        least = (held + _LEAST_BYTES) >> 20
+        raise Misconfigured(
+            f"grading.memory_bytes: the bundle alone takes {held >> 20} MiB; allow {least} MiB at least"
+        )
+    resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: numpy says so by its own error, PyTorch in words."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def _parts(settings: Settings, fingerprint: Fingerprint) -> Parts | None:

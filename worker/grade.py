@@ -20,6 +20,7 @@ from cauda.core.ledger import record
 from cauda.core.revisions import Made
 from cauda.core.schema import RevisionKind
 from cauda.worker.addressees import addressees
+from cauda.worker.child import is_out_of_memory
 from cauda.worker.heartbeat import kept, written_down
 from cauda.worker.post import Post
 from cauda.worker.retract import take_back
@@ -67,6 +68,11 @@ def _end_of(post: Post, claim: Claim, lost: threading.Event) -> Callable[[], boo
                         reason_text=error.message)  # fmt: skip
         return partial(_report, post, claim, outcome(claim, report))
     except Exception as error:  # noqa: BLE001  the task border: a bug ends this revision and nothing else
+        if is_out_of_memory(error):
+            logger.error("revision_failed", reason=Reason.OUT_OF_MEMORY, stack=stack.of(error))
+            most = post.settings.grading.memory_bytes >> 20
+            text = f"grading takes more than {most} MiB (grading.memory_bytes)"
+            return partial(claims.fail, post.ledger, claim, Reason.OUT_OF_MEMORY, text)
         reason = error.reason if isinstance(error, Misconfigured) else Reason.BUG
         where = stack.of(error)
         logger.error("revision_failed", reason=reason, stack=where)

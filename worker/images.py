@@ -8,6 +8,7 @@ from functools import partial
 from pydicom import Dataset, dcmread
 
 from cauda.core import spool as files
+from cauda.core.decoding import StudyDecoder
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.part import disk_error
@@ -16,7 +17,9 @@ from cauda.core.spool import Spool
 from cauda.pipeline.source import SourceImage
 
 
-def source_images(spool: Spool, inputs: Sequence[Input], going_on: Callable[[], None]) -> list[SourceImage]:
+def source_images(
+    spool: Spool, inputs: Sequence[Input], going_on: Callable[[], None], decoder: StudyDecoder
+) -> list[SourceImage]:
     """The images with their headers; ``going_on`` is called before each read and may raise to stop.
 
     Raises Unavailable when a file is not there or is not what was filed.
@@ -26,7 +29,14 @@ def source_images(spool: Spool, inputs: Sequence[Input], going_on: Callable[[], 
         going_on()
         return _read(spool, one, pixels=pixels)
 
-    return [SourceImage(header=read(one, pixels=False), read=partial(read, one, pixels=True)) for one in inputs]
+    return [
+        SourceImage(
+            header=read(one, pixels=False),
+            read=partial(read, one, pixels=True),
+            decode=partial(decoder.decode, spool.absolute(one.path)),
+        )
+        for one in inputs
+    ]
 
 
 def headers(spool: Spool, inputs: Sequence[Input]) -> list[Dataset]:

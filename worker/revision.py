@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from cauda.core import revisions, uids
 from cauda.core.claims import Addressee, Claim
+from cauda.core.decoding import StudyDecoder
 from cauda.core.domain import Json, Level, Reason, Report, Status
 from cauda.core.revisions import Made
 from cauda.core.schema import RevisionKind, RevisionState
@@ -63,6 +64,12 @@ def outcome(claim: Claim, report: Report) -> Graded:
 
 
 def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Graded:
+    """As `_grade_revision`, its images decoded by a process that ends with it."""
+    with StudyDecoder(post.settings.decoding) as decoder:
+        return _grade_revision(post, claim, going_on, decoder)
+
+
+def _grade_revision(post: Post, claim: Claim, going_on: Callable[[], None], decoder: StudyDecoder) -> Graded:
     """Grade, or reissue with corrected demographics, and put the results into the outbox.
 
     ``going_on`` is called between steps and raises LostClaim once the work is nobody's. Raises Unavailable when a
@@ -74,7 +81,7 @@ def grade_revision(post: Post, claim: Claim, going_on: Callable[[], None]) -> Gr
         published = _Before.of(revisions.previous(conn, claim.study_uid, claim.number, published=True))
         tracking = _tracking_uids(conn, claim.study_uid)
         numbered = revisions.numbered(conn, claim.study_uid)  # now: a ledger that goes away meanwhile undoes no work
-    images = source_images(post.spool, inputs, going_on)
+    images = source_images(post.spool, inputs, going_on, decoder)
     analysis = _analysis(post, claim, images, before)
     analysis = replace(analysis, report=_with_gaps(claim, analysis.report))
     report = analysis.report
