@@ -74,31 +74,35 @@ def analyse_study(
         bundle=parts.info if parts else None,
         series=tuple(one.use() for one in found),
     )
+    uses: dict[Acquisition, StackUse] = {}
     try:
-        return _analyse(base, images, found, parts, options)
+        return _analyse(base, images, found, uses, parts, options)
     except Rejected as rejected:
-        return Analysis(
-            report=replace(base, status=Status.REJECTED, reason=rejected.reason, reason_text=rejected.message)
-        )
+        rejection = replace(base, status=Status.REJECTED, reason=rejected.reason, reason_text=rejected.message)
+        return Analysis(report=replace(rejection, series=_updated(found, uses)))
 
 
 def _analyse(
-    base: Report, images: Sequence[SourceImage], found: Sequence[Series], parts: Parts | None, options: AnalysisOptions
+    base: Report,
+    images: Sequence[SourceImage],
+    found: Sequence[Series],
+    uses: dict[Acquisition, StackUse],
+    parts: Parts | None,
+    options: AnalysisOptions,
 ) -> Analysis:
+    """``uses`` is filled while the images are read, so that a rejected study says it, too."""
     timings: dict[str, float] = {}
     _check_study(images, found, options)
-    axial = AxialImages(found)
+    axial = AxialImages(found, uses)
     with _timed("axial", timings, options.clock):
         axial.read_until_one_is_readable()
     if not axial.read:
-        raise Rejected(Reason.UNDECODABLE, f"axial T2 cannot be decoded; found: {what_was_found(found)}")
-    uses = dict(axial.uses)
+        raise Rejected(*_why_unreadable(uses, found))
     report = replace(base, series=_updated(found, uses), flags=_flags(found, [one.acquisition for one in axial.read]))
     if parts is None:
         return Analysis(report=replace(report, findings=_ungraded(Reason.NO_BUNDLE)))
     with _timed("levels", timings, options.clock):
-        counted = count(found, parts)
-    uses |= counted.uses
+        counted = count(found, parts, uses)
     report = replace(report, series=_updated(found, uses))
     if counted.levels is None or counted.series is None:
         return Analysis(report=replace(report, findings=_ungraded(Reason.LEVELS_NOT_COUNTED), timings_ms=timings))
@@ -107,6 +111,12 @@ def _analyse(
     with _timed("pictures", timings, options.clock):
         shown = pictures(report, images)
     return Analysis(report=replace(report, timings_ms=timings), pictures=shown)
+
+
+def _why_unreadable(uses: Mapping[Acquisition, StackUse], found: Sequence[Series]) -> tuple[Reason, str]:
+    if any(use.reason is Reason.CONTRASTS_NOT_TOLD_APART for use in uses.values()):
+        return Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: {Reason.CONTRASTS_NOT_TOLD_APART.text}"
+    return Reason.UNDECODABLE, f"axial T2 cannot be decoded; found: {what_was_found(found)}"
 
 
 @contextmanager
@@ -128,6 +138,7 @@ def _graded(
     parts: Parts,
 ) -> Report:
     chosen = choose(axial, levels, sagittal)
+    uses |= chosen.uses
     if all(one.reason is Reason.NOT_T2 for one in chosen.placed):
         raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted")
     slices = {level: [replace(one, center_mm=refined(one)) for one in here] for level, here in chosen.slices.items()}
@@ -139,7 +150,7 @@ def _graded(
         levels_from="sagittal",
         level_doubt=counted.doubt,
         frame_of_reference_assumed=any(one.assumed for one in chosen.used),
-        series=_updated(found, uses | axial.uses | chosen.uses),
+        series=_updated(found, uses),
         flags=_flags(found, [one.series for one in chosen.used] or [one.acquisition for one in axial.read]),
     )
 
@@ -152,7 +163,10 @@ def _missing(level: Level, levels: Levels, chosen: Choice) -> Finding:
 
 def _flags(found: Sequence[Series], used: Sequence[Acquisition]) -> tuple[str, ...]:
     shared = shared_words({one.uid: one.frames for one in found})
-    return exclusions.flags([member.header for one in used for member in one.each], shared)
+    reformatted = (
+        ("Axial images are reformats of another acquisition.",) if any(one.reformatted for one in used) else ()
+    )
+    return (*reformatted, *exclusions.flags([member.header for one in used for member in one.each], shared))
 
 
 def _located(finding: Finding, levels: Levels) -> Finding:

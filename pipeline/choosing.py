@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -14,10 +14,10 @@ from cauda.pipeline.axial import MOST_OBLIQUE, AxialSlice, crossing, slices_at, 
 from cauda.pipeline.frames import Frame
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.placing import Placed, place
+from cauda.pipeline.repeats import unlike
 from cauda.pipeline.series import Acquisition, Series, planned_as_one, preference, wanted
 from cauda.pipeline.volume import read_volumes
 
-ALIKE = 0.95  # correlation of two pictures of one place that show one contrast
 COVERS_MM = 6.0  # a plane this near to a level's point shows it
 
 
@@ -32,10 +32,11 @@ class ReadAxial:
 class AxialImages:
     """The axial images that headers do not forbid, decoded kind by kind, most wanted first, as far as needed."""
 
-    def __init__(self, found: Sequence[Series]) -> None:
+    def __init__(self, found: Sequence[Series], uses: dict[Acquisition, StackUse]) -> None:
         usable = wanted(found, "axial")
         self.found = found
-        self.uses: dict[Acquisition, StackUse] = {one: one.use(Reason.NOT_BEST) for one in usable}
+        self.uses = uses
+        self.uses |= {one: one.use(Reason.NOT_BEST) for one in usable}
         self.read: list[ReadAxial] = []
         self._kinds = [list(alike) for _, alike in groupby(usable, key=preference)]
 
@@ -94,6 +95,8 @@ def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
     new: Sequence[ReadAxial] = axial.read
     while True:
         checked = [place(one.acquisition, one.volumes, sagittal, levels.canal_mm) for one in new]
+        mixed = unlike([one for one in checked if one.reason is None], levels.canal_mm)
+        checked = [replace(one, reason=Reason.CONTRASTS_NOT_TOLD_APART) if one in mixed else one for one in checked]
         placed += checked
         usable = [one for one in checked if one.reason is None]
         for level in (level for level in levels.discs if level not in slices):

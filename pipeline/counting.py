@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,12 +25,11 @@ FLUID_RATIO = 1.0  # canal to vertebra: brighter in T2 and STIR, darker in T1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Count:
-    """The levels, from which images, and what became of all sagittal images that were looked at."""
+    """The levels, and from which images."""
 
     series: Acquisition | None = None
     levels: Levels | None = None
     doubt: Reason | None = None
-    uses: dict[Acquisition, StackUse] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,10 +39,13 @@ class _Candidate:
     levels: Levels
 
 
-def count(found: Sequence[Series], parts: Parts) -> Count:
-    """Name the levels. Without a usable sagittal series there are none; Rejected when none shows a lumbar spine."""
+def count(found: Sequence[Series], parts: Parts, uses: dict[Acquisition, StackUse]) -> Count:
+    """Name the levels. Without usable sagittal images there are none; Rejected when none show a lumbar spine.
+
+    ``uses`` is filled with what became of every sagittal acquisition.
+    """
     usable = wanted(found, "sagittal")
-    uses: dict[Acquisition, StackUse] = {one: one.use(Reason.NOT_BEST) for one in usable}
+    uses |= {one: one.use(Reason.NOT_BEST) for one in usable}
     candidates: list[_Candidate] = []
     against: list[str] = []
     budget = MAX_VOLUMES
@@ -61,13 +63,13 @@ def count(found: Sequence[Series], parts: Parts) -> Count:
     if not candidates:
         if against:
             raise Rejected(Reason.NOT_LUMBAR, f"{Reason.NOT_LUMBAR.text}: {against[0]}")
-        return Count(uses=uses)
+        return Count()
     best = min(candidates, key=lambda one: (one.levels.doubt in _CURABLE, not is_fluid_bright(one)))
     uses[best.series] = _used(best)
     other, doubt = _second_opinion(best, candidates, usable, uses, parts)
     if other is not None:
         uses[other.series] = _used(other)
-    return Count(series=best.series, levels=best.levels, doubt=doubt, uses=uses)
+    return Count(series=best.series, levels=best.levels, doubt=doubt)
 
 
 def _volumes(one: Acquisition, uses: dict[Acquisition, StackUse]) -> list[Volume]:

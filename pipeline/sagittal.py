@@ -16,7 +16,8 @@ HALF_WIDTH_MM = 30.0  # the canal is looked for this far to either side of the s
 STEP_MM = 3.5  # slices closer than this add time and no knowledge
 NEAR_STEP_MM = 2.6  # beside the canal
 COARSE_MM = 8.0  # half a canal's width: no canal falls between two slices
-NEAR_MM = 10.0
+NEAR_MM = 10.0  # to either side of the canal's course
+COURSE_QUANTILES = (0.1, 0.9)
 SMOOTH_MM = 0.2  # smaller deviations from the smooth course are no outliers
 FUSION_MM = 4.0  # Gaussian over the distance from the canal's centre, so that neighbours stand in for a bad slice
 MIN_CANAL_MM = 60.0
@@ -108,9 +109,14 @@ def middle_slices(volume: Volume, step_mm: float = STEP_MM) -> list[int]:
 
 def near_slices(volume: Volume, index: float, reach_mm: float) -> list[int]:
     """The slices within reach of a slice position, about ``NEAR_STEP_MM`` apart or as far as the stack's own step."""
+    return _slices_between(volume, index, index, reach_mm)
+
+
+def _slices_between(volume: Volume, low: float, high: float, reach_mm: float) -> list[int]:
     heights = volume.heights_mm
-    centre = float(np.interp(index, np.arange(len(heights)), heights))
-    return _spread(heights, centre, max(reach_mm, volume.spacing_mm[2]), NEAR_STEP_MM)
+    first, last = np.interp([low, high], np.arange(len(heights)), heights)
+    reach = (last - first) / 2 + max(reach_mm, volume.spacing_mm[2])
+    return _spread(heights, float(first + last) / 2, float(reach), NEAR_STEP_MM)
 
 
 def _spread(heights: F64, centre: float, reach: float, step: float) -> list[int]:
@@ -134,10 +140,10 @@ def midline(volume: Volume, localiser: Localiser, chosen: Sequence[int] | None =
     """
     known = _segmented(volume, localiser, chosen or middle_slices(volume, COARSE_MM))
     if not chosen:
-        index = _canal_index(known, localiser.classes.index("canal"))
-        if index is None:
+        course = _canal_course(known, localiser.classes.index("canal"))
+        if course is None:
             return None
-        more = [i for i in near_slices(volume, index, NEAR_MM) if i not in known]
+        more = [i for i in _slices_between(volume, *course, NEAR_MM) if i not in known]
         known |= _segmented(volume, localiser, more) if more else {}
     return _fused(volume, localiser.classes, dict(sorted(known.items())))
 
@@ -148,11 +154,20 @@ def _segmented(volume: Volume, localiser: Localiser, indices: Sequence[int]) -> 
     return dict(zip(indices, probabilities, strict=True))
 
 
-def _canal_index(known: Mapping[int, F32], canal: int) -> float | None:
-    """The slice position at which most of the canal lies; long runs count, blobs beside the spine do not."""
-    weights = {i: float((p[canal] > 0.5).any(axis=1).sum()) ** 2 for i, p in known.items()}
-    total = sum(weights.values())
-    return sum(i * weight for i, weight in weights.items()) / total if total > 0 else None
+def _canal_course(known: Mapping[int, F32], canal: int) -> tuple[float, float] | None:
+    """The slice positions between which the canal's centre runs; long runs count, blobs beside the spine do not.
+
+    Which slices of a coarse look happened to be taken must not decide which are looked at closely.
+    """
+    found = {i: p[canal] > 0.5 for i, p in known.items()}
+    weight = np.stack([mask.sum(axis=1) * float(mask.any(axis=1).sum()) for mask in found.values()])  # (N, H)
+    mass = weight.sum(axis=0)
+    rows = np.flatnonzero(mass > 0)
+    if not len(rows):
+        return None
+    centres = (weight[:, rows] * np.array(list(found))[:, None]).sum(axis=0) / mass[rows]
+    low, high = np.quantile(centres, COURSE_QUANTILES)
+    return float(low), float(high)
 
 
 def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -> Midline | None:

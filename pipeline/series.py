@@ -233,7 +233,7 @@ def planned_as_one(found: Sequence[Acquisition]) -> list[Acquisition]:
     joined: list[list[Acquisition]] = []
     for one in found:
         for group in joined:
-            if all(_alike(one, other) and not _overlap(one, other) for other in group):
+            if all(alike(one, other) and not _overlap(one, other) for other in group):
                 group.append(one)
                 break
         else:
@@ -253,7 +253,8 @@ def _joined(group: Sequence[Acquisition]) -> Acquisition:
     )
 
 
-def _alike(one: Acquisition, other: Acquisition) -> bool:
+def alike(one: Acquisition, other: Acquisition) -> bool:
+    """Whether the headers of two acquisitions state one contrast."""
     stated = ("FrameOfReferenceUID", "ScanningSequence", "ScanOptions", "ContrastBolusAgent")
     return (
         preference(one) == preference(other)
