@@ -9,10 +9,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from cauda.core import log
+from cauda.core.broker import DELIVER, GRADE, QUEUES
 
-GRADE = "cauda.grade"
-DELIVER = "cauda.deliver"
-QUEUES = {GRADE: "grade", DELIVER: "deliver"}
 HINT_EXPIRES_S = 30.0  # an old hint wakes nobody twice; the tick rings again
 
 Doorbell = Callable[[str], object]
@@ -21,6 +19,8 @@ Doorbell = Callable[[str], object]
 def application(broker: str | None) -> Celery:
     """The Celery application that both ends share. Without a broker, messages stay inside the process."""
     app = Celery("cauda", broker=broker or "memory://")
+    if broker is not None and broker.startswith(("redis://", "rediss://")):
+        app.conf.broker_transport = "cauda.core.broker:Transport"
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -67,3 +67,6 @@ def doorbell(app: Celery) -> Callable[[str], bool]:
 
 def silent(_task: str) -> None:
     """The doorbell of a node without a broker: each worker's own tick finds the work."""
+
+
+__all__ = ["DELIVER", "GRADE", "QUEUES", "Doorbell", "application", "doorbell", "silent"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,18 +13,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; a
 pytest.register_assert_rewrite("harness", "ledgers", "peers")
 
 from needs import absent  # noqa: E402  after peers is registered
-from peers import Postgres, postgres  # noqa: E402
+from peers import Postgres, postgres, program  # noqa: E402
 
 _NEEDED = ("storescu", "Orthanc", "redis-server", "initdb", "strace")
 
 
+def _is_there(name: str) -> bool:
+    try:
+        return bool(program(name))
+    except AssertionError:
+        return False
+
+
 @pytest.fixture(autouse=True)
 def _requirements(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("peers"):
-        path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/postgresql/15/bin"
-        missing = [name for name in _NEEDED if shutil.which(name, path=path) is None]
-        if missing:
-            absent(f"not installed: {', '.join(missing)}; run .ci/peers")
+    if request.node.get_closest_marker("peers") and (missing := [name for name in _NEEDED if not _is_there(name)]):
+        absent(f"not installed: {', '.join(missing)}; run .ci/peers")
 
 
 @pytest.fixture(scope="session")

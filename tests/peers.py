@@ -6,6 +6,7 @@ and ``start`` play a peer that goes away and comes back with what it had.
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import random
@@ -62,12 +63,25 @@ def answers(port: int, host: str = HOST) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+_PLACES = (POSTGRES_BIN, "/usr/sbin", "/usr/local/sbin")
+# pynetdicom installs programs of the same names beside Python, which have other options.
+_OF_DCMTK = frozenset({"storescu", "storescp", "echoscu", "findscu", "movescu", "getscu"})
+
+
+@functools.cache
 def program(name: str) -> str:
     """The path of an installed program; AssertionError names the one that is missing."""
-    found = shutil.which(name) or shutil.which(name, path=f"{POSTGRES_BIN}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise AssertionError(f"{name} is not installed: run .ci/peers")
-    return found
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *map(str, _PLACES)))
+    for folder in path.split(os.pathsep):
+        found = shutil.which(name, path=folder)
+        if found is not None and (name not in _OF_DCMTK or _is_dcmtks(found)):
+            return found
+    raise AssertionError(f"{name} is not installed: run .ci/peers")
+
+
+def _is_dcmtks(path: str) -> bool:
+    said = subprocess.run([path, "--version"], check=False, capture_output=True, text=True, timeout=30).stdout
+    return "$dcmtk" in said
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from analytic_spine import T1_TAGS, T2_TAGS, GreyLocaliser, parts, pixel_image
@@ -88,7 +89,6 @@ def test_the_file_that_reads_empty_is_undecodable_and_its_repair_is_one_slice(re
 
 def _resampled(path: Path, margin_mm: float) -> list[SourceImage]:
     """Sagittal T1 and T2 and axial T2 with lumbar tags and full slice counts, cut from a NIfTI volume."""
-    nibabel = pytest.importorskip("nibabel")
     image = nibabel.as_closest_canonical(nibabel.load(path))
     voxels = np.asarray(image.dataobj, dtype=np.float64)
     voxels = (voxels / np.percentile(voxels, 99.5) * 1000).clip(0, 4000)
