@@ -13,6 +13,7 @@ acknowledged = Counter("cauda_instances_acknowledged", "Objects answered with su
 refused = Counter("cauda_instances_refused", "Objects answered with a failure", ["reason"], registry=registry)
 filed = Counter("cauda_instances_filed", "Objects filed, by what they were", ["outcome"], registry=registry)
 associations = Counter("cauda_associations", "Associations, by how they ended", ["how"], registry=registry)
+refused_peers = Counter("cauda_peers_refused", "Connections and associations refused", ["reason"], registry=registry)
 handshakes_failed = Counter("cauda_tls_handshakes_failed", "TLS handshakes that failed", ["why"], registry=registry)
 certificate_expires = Gauge(
     "cauda_tls_certificate_expires_seconds", "When the first certificate expires, seconds since 1970", ["door"],

@@ -72,6 +72,29 @@ class Verdict(StrEnum):
     OUT = "out"
 
 
+class Standing(StrEnum):
+    """What the list says of an address alone, before its caller has stated a title."""
+
+    LISTED = "listed"  # some title may call from a network that holds it
+    OPEN = "open"  # who may call depends on the title or a certificate, from any address; or callers are learned
+    UNLISTED = "unlisted"  # nobody may call from there
+    FORBIDDEN = "forbidden"  # an operator closed the network to every title
+
+
+def standing(entries: Iterable[Entry], address: str, *, anywhere: bool = False) -> Standing:
+    """How a connection from an address is received; ``anywhere``: a certificate may yet speak for it."""
+    place = address_of(address)
+    if place is None:
+        return Standing.FORBIDDEN
+    about = [one for one in entries if place in one.network]
+    if any(one.rule is PeerRule.FORBID and one.aet == ANY for one in about):
+        return Standing.FORBIDDEN
+    if any(one.rule is PeerRule.ALLOW and one.network.prefixlen > 0 for one in about):
+        return Standing.LISTED
+    may_call = anywhere or any(one.rule is not PeerRule.FORBID for one in about)
+    return Standing.OPEN if may_call else Standing.UNLISTED
+
+
 def configured(peers: Iterable[Peer]) -> tuple[Entry, ...]:
     """The configuration's list."""
     return tuple(
@@ -249,19 +272,22 @@ def learned(ledger: Ledger, conn: Connection, aet: str, address: str) -> None:
         record(ledger, conn, "peer_learned", aet=aet[:16], network=str(ipaddress.ip_network(place)))
 
 
-def refused(ledger: Ledger, conn: Connection, aet: str, address: str, why: Reason) -> None:
-    """Count a caller that was turned away; only the latest are kept, and no title can play with a terminal."""
+def refused(ledger: Ledger, conn: Connection, aet: str, address: str, why: Reason, *, count: int = 1) -> None:
+    """Count a caller that was refused; only the latest are kept, and no title can play with a terminal.
+
+    ``aet`` is empty where none was read.
+    """
     table = schema.refused_peer
     aet = "".join(c if " " <= c <= "~" else "?" for c in aet[:16])
     key = (table.c.aet == aet, table.c.address == address[:64])
     changed = conn.execute(
-        update(table).where(*key).values(count=table.c.count + 1, last_at=ledger.now(), why=why)
+        update(table).where(*key).values(count=table.c.count + count, last_at=ledger.now(), why=why)
     ).rowcount  # fmt: skip
     if changed:
         return
     with suppress(IntegrityError), conn.begin_nested():
         conn.execute(
-            insert(table).values(aet=aet, address=address[:64], why=why, count=1, last_at=ledger.now())
+            insert(table).values(aet=aet, address=address[:64], why=why, count=count, last_at=ledger.now())
         )  # fmt: skip
     if conn.execute(select(func.count()).select_from(table)).scalar_one() > MOST_REFUSED:
         oldest = conn.execute(select(table.c.aet, table.c.address).order_by(table.c.last_at).limit(1)).one()
@@ -269,10 +295,11 @@ def refused(ledger: Ledger, conn: Connection, aet: str, address: str, why: Reaso
 
 
 def _forget_refused(conn: Connection, entry: Entry) -> None:
-    """Who is let in now was turned away no longer."""
+    """Delete the refusals that a new rule covers; one without a title is covered by its address."""
     table = schema.refused_peer
-    rows = conn.execute(select(table.c.aet, table.c.address).where(table.c.why == Reason.CALLING_AE_NOT_ALLOWED)).all()
+    of_the_list = table.c.why.in_((Reason.CALLING_AE_NOT_ALLOWED, Reason.ADDRESS_NOT_ALLOWED))
+    rows = conn.execute(select(table.c.aet, table.c.address).where(of_the_list)).all()
     for row in rows:
         place = address_of(row.address)
-        if place is not None and entry.about(row.aet, place):
+        if place is not None and entry.about(row.aet or entry.aet, place):
             conn.execute(delete(table).where(table.c.aet == row.aet, table.c.address == row.address))

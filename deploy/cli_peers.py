@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from cauda.core import peers, schema, views
 from cauda.core.domain import Json, Reason
 from cauda.core.peers import Bounds, Entry
+from cauda.core.refusals import PEER_REFUSALS
 from cauda.core.schema import PeerRule
 from cauda.core.settings import Peer, Settings
 from cauda.deploy import output
@@ -49,8 +50,9 @@ def list_(options: Options, *, as_json: output.AsJson = False) -> None:
     if refused:
         output.say("")
         output.show_table(
-            refused, {"aet": "TURNED AWAY", "address": "FROM", "reason": "WHY", "count": "TIMES", "last_at": "LAST",
-                      "allow": "TO LET IT IN"},
+            [row | {"aet": row["aet"] or "-", "reason": f"{row['reason']}: {row['words']}"} for row in refused],
+            {"aet": "REFUSED", "address": "FROM", "reason": "WHY", "count": "TIMES", "last_at": "LAST",
+             "allow": "TO LET IT IN"},
         )  # fmt: skip
 
 
@@ -67,17 +69,24 @@ def _allowed(one: Entry) -> Json:
 
 
 def _refused(settings: Settings, conn: Connection, row: Any) -> Json:
-    mend = f"cauda peers allow {shlex.quote(f'{row.aet}@{row.address}')}"  # a stranger chose these words
-    if row.why == Reason.CALLED_AE_UNKNOWN:
-        mend = f"there: let it call {settings.node.aet}"
     return {
         "aet": row.aet,
         "address": row.address,
         "reason": row.why,
+        "words": PEER_REFUSALS[Reason(row.why)].words,
         "count": row.count,
         "last_at": views.moment(conn, row.last_at),
-        "allow": mend,
+        "allow": _action(settings, row),
     }
+
+
+def _action(settings: Settings, row: Any) -> str:
+    """What to do about a refusal; title and address were chosen by a stranger."""
+    if row.why in {Reason.CALLING_AE_NOT_ALLOWED, Reason.ADDRESS_NOT_ALLOWED}:
+        return f"cauda peers allow {shlex.quote(f'{row.aet}@{row.address}' if row.aet else row.address)}"
+    if row.why == Reason.CALLED_AE_UNKNOWN:
+        return f"there: let it call {settings.node.aet}"
+    return PEER_REFUSALS[Reason(row.why)].action
 
 
 @app.command()

@@ -22,7 +22,7 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from cauda.core import log
+from cauda.core.domain import Reason
 from cauda.core.draft import Draft
 from cauda.listener import command, pdu, upper_layer
 from cauda.listener.landing import Door, Request, Store
@@ -52,14 +52,14 @@ SEAM: tuple[tuple[type, str], ...] = (
 _MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
 
 
-def request_handler(door: Door, over: Callable[[Association], None]) -> type[RequestHandler]:
+def request_handler(door: Door, over: Callable[[Association], None]) -> type[upper_layer.AdmittedRequestHandler]:
     """The class that ``make_server`` starts for each connection; ``over`` as in `upper_layer.guarded`."""
 
-    class StoreRequestHandler(RequestHandler):
+    class StoreRequestHandler(upper_layer.AdmittedRequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
-            upper_layer.guarded(association, over)
             _replace(association, self.request, door)
+            self.admitted(association, door.refusals, over)
             return association
 
     return StoreRequestHandler
@@ -85,8 +85,7 @@ def _replace(association: Association, sock: socket.socket, door: Door) -> None:
     messages.msg_queue = Ringing(news)
     association._reactor_checkpoint = Checkpoint(news)  # noqa: SLF001
     association._reactor_checkpoint.set()  # noqa: SLF001
-    association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
-    association.network_timeout = association.network_timeout
+    association.network_timeout = association.network_timeout  # the setter hands it to the new layer's timer
 
 
 class UpperLayer(upper_layer.TolerantLayer):
@@ -178,7 +177,7 @@ class UpperLayer(upper_layer.TolerantLayer):
                 elif self._taken(part) or self.event_queue.queue:
                     return True  # an answer that could not be sent ends it, whatever else the peer has sent
             except pdu.Malformed as error:
-                log.get("dimse").warning("peer_malformed", address=self.assoc.requestor.address, message=str(error))
+                self.refuse(error.reason, str(error))
                 self._drop()
                 self.event_queue.put("Evt19")
                 return True
@@ -204,7 +203,7 @@ class UpperLayer(upper_layer.TolerantLayer):
             return False
         self.wire.acknowledge()
         if self._late(time.monotonic()):
-            raise pdu.Malformed("a message came too slowly")
+            raise pdu.Malformed("a message came too slowly", Reason.TOO_SLOW)
         if self._poller is None:
             self._poller = select.poll()
             self._poller.register(self._waker.fd, select.POLLIN)

@@ -17,7 +17,7 @@ from cauda.core.domain import Reason
 from cauda.core.peers import Verdict
 from cauda.core.settings import Settings, is_loopback
 from cauda.listener import accept, auth, callers, multipart, stow
-from cauda.listener.filer import Ended, Learned, Opened, Refused
+from cauda.listener.filer import Ended, Learned, Opened
 from cauda.listener.landing import Door, Session
 from cauda.listener.part10 import Origin
 from cauda.listener.sessions import Throttle
@@ -80,13 +80,14 @@ async def _store(request: Request, door: Door, failed: Throttle) -> Response:
 def _check_peer(request: Request, door: Door, address: str, failed: Throttle) -> None:
     settings = door.settings
     if callers.is_behind_stranger(request, settings.http):
+        door.refusals.add(SOURCE, address, Reason.PROXY_NOT_NAMED)
         raise _Refusal(403, "it came through a proxy that is not named: set http.trusted_proxies")
     verdict = door.guests.verdict(SOURCE, address)
     if verdict is Verdict.OUT:
-        door.tell(Refused(aet=SOURCE, address=address, reason=Reason.CALLING_AE_NOT_ALLOWED))
+        door.refusals.add(SOURCE, address, Reason.CALLING_AE_NOT_ALLOWED)
         raise _Refusal(403, f"{SOURCE} from this address is not on the list of peers")
     if token := _token(settings):
-        _check_token(request, token, address, failed)
+        _check_token(request, token, address, failed, door)
     elif not is_loopback(settings.http.host):
         raise _Refusal(403, "closed: set dicomweb.token, or bind http.host to loopback")
     elif not callers.is_this_machine(request):
@@ -96,6 +97,7 @@ def _check_peer(request: Request, door: Door, address: str, failed: Throttle) ->
         sessions = list(door.sessions.values())
     here = sum(1 for one in sessions if one.origin.address == address)
     if len(sessions) >= settings.limits.max_associations or here >= caps.max_associations:
+        door.refusals.add(SOURCE, address, Reason.TOO_MANY_ASSOCIATIONS)
         raise _Refusal(503, "too many transfers at once", Retry_After="5")
     if door.closing.is_set():
         raise _Refusal(503, "shutting down", Retry_After="30")
@@ -103,11 +105,12 @@ def _check_peer(request: Request, door: Door, address: str, failed: Throttle) ->
         door.tell(Learned(aet=SOURCE, address=address))
 
 
-def _check_token(request: Request, token: str, address: str, failed: Throttle) -> None:
+def _check_token(request: Request, token: str, address: str, failed: Throttle, door: Door) -> None:
     """The right token, from an address that has not just tried many; who shows none is asked for it."""
     given, counted = request.headers.get("authorization", ""), callers.throttle_key(address)
     if given and (wait_s := failed.blocked_s(counted)):
         log.get("stow").warning("token_throttled", address=address)
+        door.refusals.add(SOURCE, address, Reason.TOKEN_THROTTLED)
         raise _Refusal(429, "too many wrong tokens", Retry_After=str(int(wait_s) + 1))
     if auth.has_token(given, token):
         failed.forget(counted)
@@ -115,6 +118,7 @@ def _check_token(request: Request, token: str, address: str, failed: Throttle) -
     if given:
         failed.wait_s(counted)
         log.get("stow").warning("token_wrong", address=address)
+        door.refusals.add(SOURCE, address, Reason.TOKEN_WRONG)
     raise _Refusal(401, "a token is needed", WWW_Authenticate='Basic realm="Cauda", Bearer')
 
 

@@ -28,9 +28,10 @@ from cauda.core.commitments import PUSH_MODEL
 from cauda.core.domain import Reason
 from cauda.core.draft import Draft
 from cauda.core.errors import Misconfigured
-from cauda.core.peers import Verdict
+from cauda.core.peers import Caps, Verdict
 from cauda.listener import accepted, commitment, data_path, stock, tls, upper_layer
-from cauda.listener.filer import Ended, Learned, Opened, Refused
+from cauda.listener.admission import Admission, AdmittingServer
+from cauda.listener.filer import Ended, Learned, Opened
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin
 
@@ -73,13 +74,15 @@ def start(door: Door, certificates: tls.Certificates | None = None, services: Se
     settings = door.settings
     _config.LOG_HANDLER_LEVEL = "none"  # it describes each PDU in a text that is below what we log
     ae = _application(door)
+    admission = Admission(door.guests, settings.limits, door.refusals)
     plain = secure = None
     if not settings.tls.only:
-        plain = _open(ae, door, services, "node", settings.node.port, most=4 * settings.limits.max_associations)
+        plain = _open(ae, door, services, "node", settings.node.port, admission=admission)
     if certificates is not None:
         try:
             secure = _open(ae, door, services, "tls", settings.tls.port, server_class=tls.TlsServer,
-                           certificates=certificates, limits=settings.limits)  # fmt: skip
+                           certificates=certificates, limits=settings.limits, refusals=door.refusals,
+                           admission=admission)  # fmt: skip
         except Misconfigured:
             if plain is not None:
                 plain.server_close()
@@ -98,7 +101,7 @@ def _open(ae: AE, door: Door, services: Sequence[Any], key: str, port: int, **ki
         _end(association, door, "aborted")
 
     limits = door.settings.limits
-    handler = data_path.request_handler(door, over) if replaced else stock.request_handler(limits, over)
+    handler = data_path.request_handler(door, over) if replaced else stock.request_handler(limits, door.refusals, over)
     try:
         server = ae.make_server(
             (host, port),
@@ -230,26 +233,38 @@ def _judge(event: Any, door: Door) -> None:
     caps = door.guests.caps(calling, address, limits, anywhere=anywhere)
     verdict = door.guests.verdict(calling, address, anywhere=anywhere)
     if (unreadable := event.assoc.dul.unreadable) is not None:
-        log.get("dimse").warning("peer_malformed", address=address, message=str(unreadable))
         why = 0x02 if unreadable.reason is Reason.PROTOCOL_VERSION else 0x01
-        _refuse(event, door, unreadable.reason, (_REJECT_PERMANENT, 0x02, why))
+        _refuse(event, door, unreadable.reason, (_REJECT_PERMANENT, 0x02, why), message=str(unreadable))
     elif verdict is Verdict.OUT:
         _refuse(event, door, Reason.CALLING_AE_NOT_ALLOWED, (_REJECT_PERMANENT, 0x01, 0x03))
     elif called not in {own, *commitment.titles(door.settings)}:
         _refuse(event, door, Reason.CALLED_AE_UNKNOWN, (_REJECT_PERMANENT, 0x01, 0x07))
-    elif (
-        len(door.sessions) >= limits.max_associations
-        or _open_of(door, calling, address, anywhere=anywhere) >= caps.max_associations
-    ):
+    elif not _reserve(event, door, caps, anywhere=anywhere):
         _refuse(event, door, Reason.TOO_MANY_ASSOCIATIONS, (_REJECT_TRANSIENT, 0x03, 0x02))
     else:
         if called != own:
             event.assoc.acceptor.supported_contexts = _contexts_of_reports()
         event.assoc.acceptor.maximum_length = caps.max_pdu_bytes
+        event.assoc.acse_timeout = limits.acse_timeout_s  # before, it was that of callers whom nobody knew
         if isinstance(event.assoc.dul, data_path.UpperLayer):
             event.assoc.dul.bound_pdus(caps.max_pdu_bytes)
+        if isinstance(server := event.assoc._server, AdmittingServer):  # noqa: SLF001  the port; there is no other way
+            server.admission.promote(event.assoc.dul.ticket)
         if verdict is Verdict.LEARN:
             door.tell(Learned(aet=calling, address=address))
+
+
+def _reserve(event: Any, door: Door, caps: Caps, *, anywhere: bool) -> bool:
+    """Count the association before it is negotiated, so that no number of callers at once gets past a cap."""
+    calling, called, address = _peer(event)
+    origin = Origin(association_id=secrets.token_hex(16), calling_aet=calling, called_aet=called, address=address)
+    with door.lock:
+        origins = [session.origin for session in door.sessions.values() if not session.ended]
+        of_the_caller = sum(one.calling_aet == calling if anywhere else one.address == address for one in origins)
+        if len(origins) >= door.settings.limits.max_associations or of_the_caller >= caps.max_associations:
+            return False
+        door.sessions[id(event.assoc)] = Session(origin, time.monotonic(), caps.max_object_bytes, established=False)
+        return True
 
 
 def _anywhere(event: Any, door: Door) -> bool:
@@ -257,32 +272,25 @@ def _anywhere(event: Any, door: Door) -> bool:
     return door.settings.tls.in_place_of_network and tls.shown(_socket(event))
 
 
-def _open_of(door: Door, calling: str, address: str, *, anywhere: bool) -> int:
-    """How many associations a caller has; all those behind one address, unless that is a load balancer's."""
-    with door.lock:
-        origins = [session.origin for session in door.sessions.values() if not session.ended]
-    return sum(one.calling_aet == calling if anywhere else one.address == address for one in origins)
-
-
-def _refuse(event: Any, door: Door, reason: Reason, answer: tuple[int, int, int]) -> None:
+def _refuse(event: Any, door: Door, reason: Reason, answer: tuple[int, int, int], *, message: str = "") -> None:
     """Answer A-ASSOCIATE-RJ with result, source and reason (PS3.8 table 9-21); log it and list it for operators."""
     event.assoc.acse.send_reject(*answer)
     event.assoc.kill()
     calling, called, address = _peer(event)
     log.get("dimse").warning(
-        "association_rejected", calling_aet=calling, called_aet=called, address=address, reason=reason
-    )
+        "association_rejected", calling_aet=calling, called_aet=called, address=address, reason=reason,
+        **({"message": message} if message else {}),
+    )  # fmt: skip
+    event.assoc.dul.refused = True
     metrics.associations.labels("rejected").inc()
-    door.tell(Refused(aet=calling, address=address, reason=reason))
+    door.refusals.add(calling, address, reason)
 
 
 def _established(event: Any, door: Door) -> None:
-    calling, called, address = _peer(event)
-    origin = Origin(association_id=secrets.token_hex(16), calling_aet=calling, called_aet=called, address=address)
-    caps = door.guests.caps(calling, address, door.settings.limits, anywhere=_anywhere(event, door))
     with door.lock:
-        door.sessions[id(event.assoc)] = Session(origin, time.monotonic(), caps.max_object_bytes)
-    door.tell(Opened(origin))
+        session = door.sessions[id(event.assoc)]
+        session.established = True
+    door.tell(Opened(session.origin))
 
 
 def _release_asked(event: Any, door: Door) -> None:
@@ -301,6 +309,8 @@ def _end(association: Association, door: Door, how: str) -> None:
         if session is None or session.ended:
             return
         session.ended = True
+    if not session.established:
+        return  # it broke off while it was negotiated
     metrics.associations.labels(how).inc()
     door.tell(Ended(session.origin.association_id, how))
     log.get("dimse").info(
@@ -319,7 +329,7 @@ def _end(association: Association, door: Door, how: str) -> None:
 def _echo(event: Any) -> int:
     # pynetdicom asks here for any message about the Verification SOP Class, and answers it as if it were a C-ECHO
     if not isinstance(event.request, C_ECHO):
-        log.get("dimse").warning("peer_malformed", address=event.assoc.requestor.address, message="no C-ECHO")
+        event.assoc.dul.refuse(Reason.PDU_UNREADABLE, "no C-ECHO")
         event.assoc.abort()
     return 0x0000
 

@@ -62,11 +62,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A peer was turned away."""
+    """A peer was refused, so many times; the title is empty where none was read."""
 
     aet: str
     address: str
     reason: Reason
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,7 +350,7 @@ def _note(
             gaps.refused(ledger, conn, sop_uid=one.sop_uid, study_uid=one.study_uid,
                          association_id=one.association_id, reason=one.reason)  # fmt: skip
         case Refused():
-            peers.refused(ledger, conn, one.aet, one.address, one.reason)
+            peers.refused(ledger, conn, one.aet, one.address, one.reason, count=one.count)
         case Learned():
             peers.learned(ledger, conn, one.aet, one.address)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cauda.core import peers
 from cauda.core.ledger import Ledger
-from cauda.core.peers import Caps, Entry, Verdict
+from cauda.core.peers import Caps, Entry, Standing, Verdict
 from cauda.core.schema import PeerRule
 from cauda.core.settings import Limits, Peer
 
@@ -37,6 +37,10 @@ class Guests:
     def verdict(self, aet: str, address: str, *, anywhere: bool = False) -> Verdict:
         """As `peers.verdict`, of configuration and operators together."""
         return peers.verdict(self._held(), aet, address, anywhere=anywhere)
+
+    def standing(self, address: str, *, anywhere: bool = False) -> Standing:
+        """As `peers.standing`."""
+        return peers.standing(self._held(), address, anywhere=anywhere)
 
     def caps(self, aet: str, address: str, limits: Limits, *, anywhere: bool = False) -> Caps:
         """As `peers.caps`; an operator's word goes before the configuration's about the same title and network."""

@@ -25,6 +25,7 @@ from cauda.listener import accepted, head
 from cauda.listener.filer import Arrived, RefusedImage, Told
 from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
+from cauda.listener.refusals import Refusals
 
 _SOP_CLASSES = frozenset(accepted.SOP_CLASSES)
 _MOST_TOLD = 10_000  # refusals of one association that are kept one by one
@@ -42,6 +43,7 @@ class Session:
     refused: int = 0
     bytes: int = 0
     ended: bool = False
+    established: bool = True  # False while the caller is let in and the association is being negotiated
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Door:
     tell: Callable[[Told], None]
     guests: Guests
     slots: slots.Slots | None = None
+    refusals: Refusals = field(default_factory=Refusals)
     sessions: dict[int, Session] = field(default_factory=dict)  # by id() of an association or request
     lock: threading.Lock = field(default_factory=threading.Lock)
     counter: itertools.count[int] = field(default_factory=itertools.count)

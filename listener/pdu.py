@@ -11,10 +11,12 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cauda.core.domain import Reason
 from cauda.core.draft import LEAST_BYTES, Draft
 
 P_DATA_TF = 0x04
-_KNOWN = frozenset(range(0x01, 0x08))
+KNOWN = frozenset(range(0x01, 0x08))
+_TLS_HANDSHAKE = 0x16  # the first byte of a TLS record (RFC 8446 5.1)
 MAX_OTHER_BYTES = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of all transfer syntaxes has a fifth of it
 SLOWEST_BYTES_S = 1024  # a message that comes slower on the whole is no honest one
 _DESK_BYTES = LEAST_BYTES  # what lies there always finds room in a draft that is not full
@@ -28,6 +30,15 @@ _NOTHING = memoryview(b"")
 
 class Malformed(Exception):
     """The peer's bytes are no DICOM: the association is aborted. The text is for the log and names no value."""
+
+    def __init__(self, text: str, reason: Reason = Reason.PDU_UNREADABLE) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def reason_of(kind: int) -> Reason:
+    """What a first byte that begins no PDU means."""
+    return Reason.TLS_ON_PLAIN_PORT if kind == _TLS_HANDSHAKE else Reason.NOT_DICOM
 
 
 @dataclass(slots=True)
@@ -153,8 +164,8 @@ class Stream:
         return whole
 
     def _begin_pdu(self, kind: int, length: int) -> None:
-        if kind not in _KNOWN:
-            raise Malformed("PDU of an unknown type")
+        if kind not in KNOWN:
+            raise Malformed("PDU of an unknown type", reason_of(kind))
         if kind == P_DATA_TF:
             if length > self.max_pdu_bytes:
                 raise Malformed("P-DATA-TF longer than the maximum length that was negotiated")

@@ -22,7 +22,7 @@ from cauda.core.revisions import Fingerprint
 from cauda.core.settings import Settings
 from cauda.core.slots import Slots
 from cauda.core.steady_clock import boot_seconds
-from cauda.listener import commitment, completeness, dicomweb, dimse, http, landing, pages
+from cauda.listener import commitment, completeness, descriptors, dicomweb, dimse, http, landing, pages
 from cauda.listener.archive import Asker
 from cauda.listener.committer import Committer
 from cauda.listener.filer import PASSING, Filer, adopt
@@ -96,11 +96,11 @@ def run(
         on_ready(ports)
     try:
         adopting = partial(adopt, book, store, arrivals.folder, filer.decoder)
-        _tick_until(stop, settings, book, adopting, fingerprint, own, _beside(book, guests, certificates))
+        _tick_until(stop, settings, book, adopting, fingerprint, own, _beside(book, door, filer, certificates))
     finally:
         door.closing.set()
         shown.close()
-        dimse.drain(servers, settings.limits.drain_s)
+        _drain(servers, door, filer)
         shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
         asker.finish()
@@ -132,12 +132,19 @@ def _registered(book: Ledger, own: Own, stop: threading.Event) -> bool:
 def _prepared(settings: Settings) -> spool.Spool:
     store = spool.Spool(settings.data, settings.limits.min_free_bytes)
     store.prepare()
-    _check_sync(settings, store)
+    _check(settings, store)
     return store
 
 
-def _check_sync(settings: Settings, store: spool.Spool) -> None:
-    """What was asked to land with one sync must be where that is enough."""
+def _drain(servers: dimse.Servers, door: landing.Door, filer: Filer) -> None:
+    """Let associations finish; who was refused until then is listed."""
+    dimse.drain(servers, door.settings.limits.drain_s)
+    door.refusals.flush(filer.tell)
+
+
+def _check(settings: Settings, store: spool.Spool) -> None:
+    """Enough descriptors; and what was asked to land with one sync must be where that is enough."""
+    descriptors.reserve(settings)
     if settings.listener.sync == "one" and (why := journal.one_sync(store.arrivals)) is not None:
         raise Misconfigured(f'listener.sync: "one" is not safe in {store.arrivals}: {why}; use "portable"')
 
@@ -179,13 +186,14 @@ def _bound_http(
         raise Misconfigured(f"http: cannot listen on {where} ({error.strerror}); is another Cauda running?") from error
 
 
-def _beside(book: Ledger, guests: Guests, certificates: Certificates | None) -> Callable[[], None]:
+def _beside(book: Ledger, door: landing.Door, filer: Filer, certificates: Certificates | None) -> Callable[[], None]:
     """What the doors themselves want looked at in each tick."""
 
     def look() -> None:
         if certificates is not None:
             certificates.warn(time.time())
-        guests.refresh(book)
+        door.refusals.flush(filer.tell)
+        door.guests.refresh(book)
 
     return look
 

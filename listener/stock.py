@@ -11,25 +11,30 @@ from collections.abc import Callable
 from typing import Any
 
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AssociationSocket
 
+from cauda.core.domain import Reason
 from cauda.core.settings import Limits
 from cauda.listener import upper_layer
-from cauda.listener.pdu import MAX_OTHER_BYTES, P_DATA_TF, SLOWEST_BYTES_S
+from cauda.listener.admission import AdmittingServer
+from cauda.listener.pdu import KNOWN, MAX_OTHER_BYTES, P_DATA_TF, SLOWEST_BYTES_S, reason_of
+from cauda.listener.refusals import Refusals
+from cauda.listener.wire import is_readable
 
 
-def request_handler(limits: Limits, over: Callable[[Association], None]) -> type[RequestHandler]:
+def request_handler(
+    limits: Limits, refusals: Refusals, over: Callable[[Association], None]
+) -> type[upper_layer.AdmittedRequestHandler]:
     """The class that ``make_server`` starts for each connection; ``over`` as in `upper_layer.guarded`."""
 
-    class BoundedRequestHandler(RequestHandler):
+    class BoundedRequestHandler(upper_layer.AdmittedRequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
-            upper_layer.guarded(association, over)
             association.dimse = upper_layer.Messages(association)
             association.dul = layer = UpperLayer(association)
             layer.socket = BoundedSocket(association, self.request, limits)  # its first event goes to the layer's queue
-            association.acse_timeout = association.acse_timeout  # the setters hand them to the new layer's timers
-            association.network_timeout = association.network_timeout
+            self.admitted(association, refusals, over)
+            association.network_timeout = association.network_timeout  # the setter hands it to the new layer's timer
             return association
 
     return BoundedRequestHandler
@@ -50,21 +55,20 @@ class UpperLayer(upper_layer.TolerantLayer):
         except Exception as error:  # noqa: BLE001  the DIMSE border
             upper_layer.failed(self.assoc, error)
 
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        try:
+            return super()._decode_pdu(bytestream)
+        except Exception:  # pynetdicom aborts the association over whatever is raised
+            self.refuse(Reason.PDU_UNREADABLE, "PDU cannot be decoded")
+            raise
 
-class PlainServer(ThreadedAssociationServer):
-    """The port without TLS: of connections, most of them silent ones maybe, it holds so many and no more."""
 
-    request_queue_size = 128  # with the default of 5 a burst of probes costs the next caller a second
+class PlainServer(AdmittingServer):
+    """The port without TLS."""
 
-    def __init__(self, *args: Any, most: int, **kwargs: Any) -> None:
-        """``most`` connections in all; half as many from one address."""
-        super().__init__(*args, **kwargs)
-        self._most = most
 
-    def verify_request(self, _request: Any, client_address: Any) -> bool:
-        """Whether one more is let in; who is not finds the connection closed."""
-        addresses = [one.requestor.address for one in self.active_associations]
-        return len(addresses) < self._most and addresses.count(client_address[0]) < self._most // 2
+class _Beyond(OSError):
+    """A peer passed a bound; pynetdicom takes it for the connection's end."""
 
 
 class BoundedSocket(AssociationSocket):
@@ -81,12 +85,34 @@ class BoundedSocket(AssociationSocket):
         """What comes next is another message."""
         self._began, self._bytes = 0.0, 0
 
+    @property
+    def ready(self) -> bool:
+        """As pynetdicom's, whose select() ends at descriptor 1023."""
+        return self.socket is not None and bool(self._is_connected) and is_readable(self.socket)
+
     def recv(self, nr_bytes: int) -> bytearray:
         """As pynetdicom's; OSError, which ends the connection, when a bound is passed."""
+        try:
+            return self._received(nr_bytes)
+        except TimeoutError as error:
+            self._layer.refuse(Reason.TOO_SLOW, str(error))
+            raise
+        except _Beyond as error:
+            self._layer.refuse(Reason.PDU_UNREADABLE, str(error))
+            raise
+
+    @property
+    def _layer(self) -> UpperLayer:
+        layer = self.assoc.dul
+        if not isinstance(layer, UpperLayer):
+            raise TypeError("an association without its upper layer")
+        return layer
+
+    def _received(self, nr_bytes: int) -> bytearray:
         limits = self._limits
         most = self.assoc.acceptor.maximum_length or 0 if self._kind == P_DATA_TF else MAX_OTHER_BYTES
         if nr_bytes > most or self.socket is None:
-            raise OSError("PDU longer than any honest one, or than what was negotiated")
+            raise _Beyond("PDU longer than any honest one, or than what was negotiated")
         if self._began == 0.0:
             self._began = time.monotonic()
         received = bytearray()
@@ -101,10 +127,12 @@ class BoundedSocket(AssociationSocket):
             received += part
             self._bytes += len(part)
             if self._bytes > 2 * limits.max_object_bytes:
-                raise OSError("an object without end")
+                raise _Beyond("an object without end")
         self.socket.settimeout(limits.network_timeout_s)
         if self._kind is None and received:  # pynetdicom reads a header, then the rest
             self._kind = received[0]
+            if self._kind not in KNOWN:
+                self._layer.refuse(reason_of(self._kind), "PDU of an unknown type")
         else:
             if self._kind != P_DATA_TF:
                 self.message_ended()

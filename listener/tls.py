@@ -19,17 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from pynetdicom.transport import ThreadedAssociationServer
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from cauda.core import log, metrics
+from cauda.core import log, metrics, tolerant_pdu
+from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
 from cauda.core.settings import Limits, Tls
+from cauda.listener import tls_reasons
+from cauda.listener.admission import AdmittingServer, Ticket
+from cauda.listener.refusals import Refusals
 
 # RFC 9325, 4.2: forward secrecy and authenticated encryption; TLS 1.3 has nothing else.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _DAY_S = 86_400.0
+_TLS_HANDSHAKE = 0x16  # the first byte of a TLS record (RFC 8446 5.1)
+_REQUEST_BYTES = 74  # of an A-ASSOCIATE-RQ before its items
+_PROBE = (ConnectionAbortedError, ConnectionResetError, BrokenPipeError)  # a load balancer looks whether we listen
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -54,12 +61,14 @@ def load(settings: Tls) -> Loaded:
     context.options |= ssl.OP_NO_RENEGOTIATION
     ours = _certificates("tls.certificate", settings.certificate)
     ends = [(one.not_valid_after_utc, settings.certificate) for one in ours]
+    _check_key(settings.key, ours[0], settings.certificate)
     try:
         # without a password OpenSSL would ask for that of an encrypted key at the terminal
         context.load_cert_chain(settings.certificate, settings.key, password="")
     except (OSError, ValueError) as error:
         raise Misconfigured(
-            f"tls.key: {settings.key} is not the unencrypted PEM key of {settings.certificate} ({_words(error)})"
+            f"tls.certificate: OpenSSL does not take {settings.certificate} with {settings.key} ({_words(error)}); "
+            "issue a certificate with an RSA key of 2048 bits or more, or an elliptic curve"
         ) from error
     if settings.ca is not None:
         ends += [(one.not_valid_after_utc, settings.ca) for one in _certificates("tls.ca", settings.ca)]
@@ -67,6 +76,32 @@ def load(settings: Tls) -> Loaded:
         context.verify_mode = ssl.CERT_REQUIRED
     end, path = min(ends)
     return Loaded(context, end.timestamp(), f"{path} expires on {end:%Y-%m-%d}", ours[0].public_bytes(Encoding.DER))
+
+
+def _check_key(path: Path, ours: x509.Certificate, certificate: Path) -> None:
+    """Misconfigured, with what to do, when the key is absent, encrypted, or that of another certificate."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"tls.key: {path} cannot be read ({_words(error)})") from error
+    try:
+        key = load_pem_private_key(content, password=None)
+    except TypeError as error:  # it has a password
+        raise Misconfigured(
+            f"tls.key: {path} is encrypted, and nobody is asked for a password; write it without one "
+            f"(openssl pkey -in {path} -out NEW), readable by the user of Cauda alone"
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Misconfigured(f"tls.key: {path} holds no private key in PEM") from error
+    if _public(key.public_key()) != _public(ours.public_key()):
+        raise Misconfigured(
+            f"tls.key: {path} is not the key of the first certificate in {certificate}; "
+            "put our own certificate first, then its chain, and the key that it was issued for"
+        )
+
+
+def _public(key: Any) -> bytes:
+    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def _certificates(key: str, path: Path) -> list[x509.Certificate]:
@@ -87,6 +122,14 @@ def trouble(settings: Tls, loaded: Loaded, now: float) -> str | None:
         return None
     what = "callers that check it are turned away" if left_days <= 0 else f"{left_days:.0f} days are left"
     return f"TLS: {loaded.expires}: {what}; put a new one in its place, it is read without a restart"
+
+
+class NoTlsError(OSError):
+    """The peer's first bytes are no TLS; ``calling`` is the title of an A-ASSOCIATE-RQ, empty where it is none."""
+
+    def __init__(self, calling: str) -> None:
+        super().__init__("no TLS")
+        self.calling = calling
 
 
 class Certificates:
@@ -146,17 +189,18 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None
 
 
-class TlsServer(ThreadedAssociationServer):
+class TlsServer(AdmittingServer):
     """The port whose connections begin with a handshake."""
 
-    request_queue_size = 128  # as on the plain port
-    daemon_threads = True  # nobody waits for a handshake at the end
-
-    def __init__(self, *args: Any, certificates: Certificates, limits: Limits, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, certificates: Certificates, limits: Limits, refusals: Refusals, **kwargs: Any
+    ) -> None:
         """As pynetdicom's, which would shake hands in the thread that accepts."""
         super().__init__(*args, **kwargs)
+        self.anywhere = certificates.settings.in_place_of_network
         self._certificates = certificates
         self._limits = limits
+        self._refusals = refusals
         self._under_way = Counter[str]()
         self._lock = threading.Lock()
 
@@ -164,31 +208,45 @@ class TlsServer(ThreadedAssociationServer):
         """Shake hands, then as on the plain port."""
         address = str(client_address[0])
         if not self._begin(address):
-            _failed(address, "too_many")
+            self._fail(address, Reason.TOO_MANY_CONNECTIONS)
             self.shutdown_request(request)
             return
+        ticket = self.take_ticket(request)
         try:
             settings = self._certificates.settings
-            wrapped = handshake(request, self._certificates.current().context, settings.handshake_timeout_s)
+            patience_s = ticket.patience_s(settings.handshake_timeout_s)
+            wrapped = handshake(request, self._certificates.current().context, patience_s)
+        except NoTlsError as error:
+            self._fail(address, Reason.PLAIN_ON_TLS_PORT, error.calling)
+            self._give_up(request, ticket)
+            return
         except (OSError, ValueError) as error:  # wrap_socket raises ValueError for some sockets that are closed
-            _failed(address, _words(error).lower())
-            self.shutdown_request(request)
+            if not isinstance(error, _PROBE):
+                self._fail(address, tls_reasons.reason_of(error), words=_words(error).lower())
+            self._give_up(request, ticket)
             return
         finally:
             self._end(address)
         if self.socket is None or self.socket.fileno() < 0:  # drained meanwhile
-            self.shutdown_request(wrapped)
+            self._give_up(wrapped, ticket)
             return
         wrapped.settimeout(self._limits.network_timeout_s)
+        self.hand_over(ticket, wrapped)
         super().process_request_thread(wrapped, client_address)
+
+    def _give_up(self, request: Any, ticket: Ticket) -> None:
+        self.hand_over(ticket, request)
+        self.shutdown_request(request)
+
+    def _fail(self, address: str, reason: Reason, calling: str = "", words: str = "") -> None:
+        metrics.handshakes_failed.labels(reason).inc()
+        log.get("tls").warning("handshake_failed", address=address, reason=reason, words=words)
+        self._refusals.add(calling, address, reason)
 
     def _begin(self, address: str) -> bool:
         """Whether one more handshake may be under way: a silent caller must not take the place of all."""
         with self._lock:
-            if (
-                self._under_way[address] >= self._limits.max_associations_per_peer
-                or self._under_way.total() >= 4 * self._limits.max_associations
-            ):
+            if self._under_way[address] >= self._limits.max_associations_per_peer:
                 return False
             self._under_way[address] += 1
             return True
@@ -200,11 +258,6 @@ class TlsServer(ThreadedAssociationServer):
                 del self._under_way[address]
 
 
-def _failed(address: str, why: str) -> None:
-    metrics.handshakes_failed.labels(why).inc()
-    log.get("tls").warning("handshake_failed", address=address, why=why)
-
-
 def handshake(
     sock: socket.socket, context: ssl.SSLContext, within_s: float, clock: Callable[[], float] = time.monotonic
 ) -> ssl.SSLSocket:
@@ -212,6 +265,12 @@ def handshake(
     deadline = clock() + within_s
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setblocking(False)
+    _wait(sock, select.POLLIN, deadline - clock())
+    first = sock.recv(_REQUEST_BYTES, socket.MSG_PEEK)
+    if not first:
+        raise ConnectionAbortedError(errno.ECONNABORTED, "closed without a word")
+    if first[0] != _TLS_HANDSHAKE:
+        raise NoTlsError(tolerant_pdu.title(first[26:42]) if first[0] == tolerant_pdu.ASSOCIATE_RQ else "")
     wrapped = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
     try:
         while True:
@@ -228,7 +287,7 @@ def handshake(
         raise
 
 
-def _wait(sock: ssl.SSLSocket, what: int, left_s: float) -> None:
+def _wait(sock: socket.socket, what: int, left_s: float) -> None:
     poller = select.poll()
     poller.register(sock, what)
     if left_s <= 0 or not poller.poll(left_s * 1000):

@@ -20,12 +20,17 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.transport import RequestHandler
 
 from cauda.core import log, stack, tolerant_pdu
+from cauda.core.domain import Reason
+from cauda.listener.admission import AdmittingServer, Ticket
+from cauda.listener.refusals import Refusals
 
 _BY_PROVIDER, _NO_REASON = 0x02, 0x00
 _OVER = {"Sta1", "Sta13"}  # idle, and awaiting that the connection is closed
 _FROM_HERE = {"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"}  # what an acceptor's own side says (PS3.8 table 9-10)
+_FIRST_BYTE = {Reason.NOT_DICOM, Reason.TLS_ON_PLAIN_PORT}
 _HERE, _PYNETDICOM = Path(__file__).parent, Path(pynetdicom.__file__).parent
 
 
@@ -45,6 +50,22 @@ class TolerantLayer(DULServiceProvider):
     """pynetdicom's upper layer, reading what opens an association as `tolerant_pdu` does."""
 
     unreadable: tolerant_pdu.UnreadableAssociate | None = None  # why the request cannot be accepted
+    ticket: Ticket
+    refusals: Refusals
+    refused = False  # logged and listed; what else comes until the connection is closed is not
+
+    def refuse(self, reason: Reason, message: str) -> None:
+        """Log and list a peer whose association is ended for what it sent."""
+        if self.refused:
+            return
+        self.refused = True
+        requestor = self.assoc.requestor
+        primitive = requestor.primitive
+        calling = "" if primitive is None else str(primitive.calling_ae_title).strip()
+        if primitive is not None and reason in _FIRST_BYTE:
+            reason = Reason.PDU_UNREADABLE  # it spoke DICOM before
+        log.get("dimse").warning("peer_malformed", address=str(requestor.address), message=message, reason=reason)
+        self.refusals.add(calling, str(requestor.address), reason)
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
         content = bytes(bytestream)
@@ -57,6 +78,26 @@ class TolerantLayer(DULServiceProvider):
             self.unreadable = error
             content = tolerant_pdu.request_without_contexts(content)
         return super()._decode_pdu(bytearray(content))
+
+
+class AdmittedRequestHandler(RequestHandler):
+    """pynetdicom's, for a connection that has a ticket."""
+
+    def admitted(self, association: Association, refusals: Refusals, over: Callable[[Association], None]) -> None:
+        """Prepare an association with our upper layer; ``over`` as in `guarded`, before the ticket is given back."""
+        server = self.server
+        if not isinstance(server, AdmittingServer) or not isinstance(association.dul, TolerantLayer):
+            raise TypeError("a connection without a ticket")
+        ticket = server.take_ticket(self.request)
+        association.dul.ticket, association.dul.refusals = ticket, refusals
+
+        def ended(which: Association) -> None:
+            over(which)
+            server.admission.release(ticket)
+
+        guarded(association, ended)
+        # the setter hands it to the layer's timer; the listener sets it back once the caller is let in
+        association.acse_timeout = ticket.patience_s(float(association.acse_timeout or 0))
 
 
 class Messages(DIMSEServiceProvider):
@@ -105,10 +146,10 @@ def _say(association: Association, error: Exception) -> None:
     """One line. What pynetdicom raises comes of bytes of the peer's: it must not be able to fill a log with stacks."""
     frames = [(Path(one.filename).parent, one.name) for one in traceback.extract_tb(error.__traceback__)]
     where, name = next((one for one in reversed(frames) if one[0] in {_HERE, _PYNETDICOM}), (_HERE, ""))
-    logger = log.get("dimse").bind(address=str(association.requestor.address))
-    if where == _PYNETDICOM:
-        logger.warning("peer_malformed", message=f"{type(error).__name__} in {name}")
+    if where == _PYNETDICOM and isinstance(association.dul, TolerantLayer):
+        association.dul.refuse(Reason.PDU_UNREADABLE, f"{type(error).__name__} in {name}")
     else:
+        logger = log.get("dimse").bind(address=str(association.requestor.address))
         logger.error("association_failed", stack=stack.of(error))
 
 

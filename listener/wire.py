@@ -26,7 +26,7 @@ class Wire(AssociationSocket):
         sock = self.socket
         if sock is None:
             return False
-        return _pending(sock) or _readable(sock, 0)
+        return is_readable(sock)
 
     def receive(self, into: Sequence[memoryview]) -> int | None:
         """Bytes received into these, one after the other; 0 at the connection's end, None when nothing is there yet."""
@@ -82,8 +82,9 @@ def _pending(sock: socket.socket) -> bool:
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
-def _readable(sock: socket.socket, timeout: float) -> bool:
-    return _poll(sock, select.POLLIN, timeout)
+def is_readable(sock: socket.socket) -> bool:
+    """Whether there is something to read; any descriptor will do, unlike with select()."""
+    return _pending(sock) or _poll(sock, select.POLLIN, 0)
 
 
 def _poll(sock: socket.socket, what: int, timeout: float | None) -> bool:

@@ -121,7 +121,7 @@ def test_a_burst_of_callers_waits_its_turn(tmp_path: Path, monkeypatch: pytest.M
 
     def slow(server: Any, *_: object) -> bool:
         waits.append(server.socket)
-        return go_on.wait(300)
+        return not go_on.wait(300)  # nobody is served after it
 
     monkeypatch.setattr(kind, "verify_request", slow)
     given = {"certificate": pair.certificate, "key": pair.key, "port": 0}
