@@ -164,6 +164,7 @@ class Reason(StrEnum):
     SOP_CLASS_NOT_SUPPORTED = "sop_class_not_supported"
     TRANSFER_SYNTAX_NOT_SUPPORTED = "transfer_syntax_not_supported"
     UID_INVALID = "uid_invalid"
+    ELEMENT_TWICE = "element_twice"
     UID_MISMATCH = "uid_mismatch"
     TRUNCATED = "truncated"
     TOO_LARGE = "too_large"

@@ -43,7 +43,16 @@ _UID_TAGS = {
     0x0020000E: "Series Instance UID",
 }
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
-_WANTED = dict.fromkeys((*_UID_TAGS, _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS), 128)  # most bytes of a value
+# What decides whose an object is: twice with two values, it is nobody's.
+_UNIQUE = _UID_TAGS | {
+    0x00080050: "Accession Number",
+    0x00100010: "Patient's Name",
+    0x00100020: "Patient ID",
+    0x00100021: "Issuer of Patient ID",
+    0x00100030: "Patient's Birth Date",
+}
+_PADDING, _ELEMENT_BYTES = b"\0 ", 8
+_WANTED = dict.fromkeys((*_UNIQUE, _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS), 1024)  # most bytes of a value
 # Sequences and items of so few bytes are not looked into where they cannot nest too deep; a level takes 16 bytes at
 # least. All of those together hold no more items than this.
 _SMALL_BYTES, _LEVEL_BYTES, _UNSEEN_ITEMS = 256, 16, 10_000
@@ -66,6 +75,7 @@ def parse(data: bytes | memoryview, transfer_syntax: str, *, max_bytes: int, lim
     ``max_bytes`` bounds what a deflated data set may inflate to, as ``limits`` does.
     """
     walker = _walker(data, transfer_syntax, max_bytes, limits or Limits(), _WANTED)
+    walker.unique = _UNIQUE
     walker.top_level()
     _check_pixels(walker)
     values = []
@@ -211,6 +221,7 @@ class _Walker:
         self.unseen_left = min(_UNSEEN_ITEMS, limits.max_items)
         self.wanted = wanted
         self.found: dict[int, tuple[bytes, bytes]] = {}  # VR and value by tag
+        self.unique: Mapping[int, str] = {}  # names of elements that must not occur with two values
         self.left_out = False  # something that is wanted is too long
         self.pixels = (0, 0)  # where the values of its group lie
         self.copy: _Copy | None = None  # of the sequence that is being walked, where it is wanted
@@ -221,14 +232,14 @@ class _Walker:
 
     def top_level(self) -> None:
         """Walk to the end; what is wanted is in `found` then."""
-        previous = -1
+        first = True
         while self.at < self.end or self.there(1):
-            if self.at + 8 > self.end and not self.there(8) and not any(self.data[self.at :]):
+            if not self.data[self.at] and not first and self.ends_in_zeros():
                 return  # padding
-            tag, vr, length = self.header(self.implicit)
-            if not previous < tag < _DELIMITERS or (previous < _FIRST and not _FIRST <= tag < _BEHIND_PIXELS):
+            tag, vr, length = self.header(self.implicit, first=first)
+            if not _FIRST <= tag < (_BEHIND_PIXELS if first else _DELIMITERS):
                 raise _none()
-            previous = tag
+            first = False
             wanted = self.wanted.get(tag, 0)
             small = length <= self.small and tag < _PIXELS and vr not in _SEQUENCES
             if small and not wanted and self.unseen_left > 0:
@@ -242,17 +253,17 @@ class _Walker:
             elif length == _UNDEFINED or self.is_sequence(vr, length, implicit=self.implicit, depth=0):
                 self.sequence(tag, vr, length, wanted)
             elif wanted and length <= wanted:
-                self.found[tag] = vr, self.take(length)
+                self.keep(tag, vr, self.take(length))
             else:
                 self.left_out |= bool(wanted)
                 self.skip(length)
             if tag >> 16 == _PIXEL_GROUP:
                 self.pixels = self.pixels[0] or start, self.base + self.at
             if not self.implicit:
-                previous = self.plain(previous)
+                self.plain()
 
-    def plain(self, previous: int) -> int:
-        """Past the elements from here on whose header has eight bytes, as `top_level` would; returns the last tag.
+    def plain(self) -> None:
+        """Past the elements from here on whose header has eight bytes, as `top_level` would.
 
         Most of an image's are such, and all of them wait for the answer: so they are walked without a call for each.
         """
@@ -261,20 +272,37 @@ class _Walker:
         while at <= last:
             group, element, vr, length = unpack(data, at)
             tag = group << 16 | element
-            if vr not in short or tag <= previous:
+            if vr not in short or not _FIRST <= tag < _DELIMITERS:
                 break
             if tag in wanted and length <= wanted[tag]:
                 if at + 8 + length > self.end:
                     break  # not all of it is in this piece
-                self.found[tag] = bytes(data[at + 4 : at + 6]), bytes(data[at + 8 : at + 8 + length])
+                self.keep(tag, bytes(data[at + 4 : at + 6]), bytes(data[at + 8 : at + 8 + length]))
             at += 8 + length
-            previous = tag
-        if previous >= _DELIMITERS:  # tags only grow, so the last says it for all
-            raise _none()
         self.skip(at - self.at)
-        return previous
 
-    def header(self, implicit: bool) -> tuple[int, bytes, int]:
+    def keep(self, tag: int, vr: bytes, value: bytes) -> None:
+        """A wanted element, in whatever order they come; of two the last counts, as pydicom has it.
+
+        Raises Rejected where two of them say otherwise whose the object is.
+        """
+        name = self.unique.get(tag)
+        if name and tag in self.found and self.found[tag][1].strip(_PADDING) != value.strip(_PADDING):
+            raise Rejected(Reason.ELEMENT_TWICE, f"{name} occurs twice, with two values")
+        self.found[tag] = vr, value
+
+    def ends_in_zeros(self) -> bool:
+        """Whether nothing but zeros follows: some senders pad a data set to the size of a block."""
+        self.there(_ELEMENT_BYTES)
+        if any(self.data[self.at : self.at + _ELEMENT_BYTES]):
+            return False
+        while self.at < self.end or self.there(1):
+            if bytes(self.data[self.at : self.at + _CHUNK_BYTES]).strip(b"\0"):
+                raise _none()  # a tag that is none, and more behind it
+            self.at = min(self.at + _CHUNK_BYTES, self.end)
+        return True
+
+    def header(self, implicit: bool, *, first: bool = False) -> tuple[int, bytes, int]:
         """The next element's tag, VR and length; the position is at its value."""
         if self.at + 12 > self.end and not self.there(12):
             self.need(8)
@@ -287,7 +315,7 @@ class _Walker:
                 self.need(ahead)
                 (length,) = self.u32(data, at + 8)
             elif vr not in _SHORT_VRS and not (vr.isalpha() and vr.isupper()):
-                raise _none()
+                raise _none() if first else _no_vr(group, element)
         self.skip(ahead)
         return group << 16 | element, vr, length
 
@@ -475,6 +503,11 @@ def _check_pixels(walker: _Walker) -> None:
     bits = number(_ROWS, 0) * number(_COLUMNS, 0) * number(_SAMPLES, 1) * number(_BITS, 8) * max(frames, 1)
     if bits > 8 * walker.limits.max_pixel_bytes:
         raise _beyond(f"decodes to more than {_size(walker.limits.max_pixel_bytes)}", "max_pixel_bytes")
+
+
+def _no_vr(group: int, element: int) -> Rejected:
+    """What follows an element without a VR cannot be found: its length may have two bytes or four."""
+    return Rejected(Reason.NOT_DICOM, f"element ({group:04X},{element:04X}) has a VR that is none")
 
 
 def _none() -> Rejected:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,3 +102,37 @@ def test_a_title_that_is_no_ascii_can_be_allowed_as_it_is_listed(tmp_path: Path)
 
 def test_the_harmless_requests_propose_an_echo_where_the_test_asks_for_it() -> None:
     assert CONTEXTS[0][0] == 1
+
+
+def test_data_sets_that_other_software_stores_are_stored_and_filed_as_they_came(tmp_path: Path) -> None:
+    """An element out of order or twice, zeros behind the last one."""
+    late = b"\x09\x00\x10\x00LO\x04\x00LATE"
+    variants: list[Callable[[bytes], bytes]] = [
+        lambda data: data + late, lambda data: data + bytes(512), lambda data: late + data,
+        lambda data: data.replace(element := _element(data, b"\x20\x00\x13\x00IS"), element * 2),
+        lambda data: data.replace(element := _element(data, b"\x10\x00\x20\x00LO"), b"") + element,
+    ]  # fmt: skip
+    sent = {}
+    at_last = {"after_release_s": 1, "quiet_s": 2, "hard_age_s": 3}
+    with listener(tmp_path / "data", completeness=at_last) as house:
+        with connected(house.ports.dimse) as peer:
+            peer.send(HARMLESS["unknown item"])
+            assert peer.receive()
+            for number, variant in enumerate(variants):
+                uid = f"1.2.3.4.{number}"
+                image = builders.dataset_bytes(builders.part10(builders.mr_image("1.2.3", "1.2.3.4", uid)))
+                sent[uid] = variant(image)
+                stored = peer.store(3, builders.MR_IMAGE, uid, sent[uid])
+                assert stored is not None
+                assert (stored.status, stored.comment) == (0x0000, "")
+            assert peer.release()
+        until(lambda: len(house.rows(schema.instance)) == len(variants), what="the images filed")
+        assert {row["role"] for row in house.rows(schema.instance)} == {"axial"}
+        until(lambda: len(house.rows(schema.revision_input)) == len(variants), what="all of them frozen to be graded")
+    kept = {path.read_bytes() for path in (tmp_path / "data" / "studies").glob("*/*.dcm")}
+    assert {builders.dataset_bytes(content) for content in kept} == set(sent.values())
+
+
+def _element(data: bytes, begin: bytes) -> bytes:
+    at = data.index(begin)
+    return data[at : at + 8 + int.from_bytes(data[at + 6 : at + 8], "little")]

@@ -61,16 +61,66 @@ def test_sequences_and_encapsulated_pixels_are_walked_over() -> None:
         assert (found.study_uid, found.sop_uid) == ("1.2.3", "1.2.3.4.5")
 
 
-def test_elements_out_of_order_are_no_data_set_wherever_they_stand() -> None:
-    """Those with a short header are walked on a way of their own."""
+def element_of(data: bytes, begin: bytes) -> tuple[int, bytes]:
+    """Where an element with a short header stands in explicit little endian, and its bytes."""
+    at = data.index(begin)
+    return at, data[at : at + 8 + int.from_bytes(data[at + 6 : at + 8], "little")]
+
+
+@pytest.mark.parametrize(
+    "begin", [b"\x08\x00\x16\x00UI", b"\x10\x00\x10\x00PN", b"\x20\x00\x0d\x00UI", b"\x20\x00\x13\x00IS"]
+)
+def test_elements_count_wherever_they_stand_and_however_often_they_are_said(begin: bytes) -> None:
     good = encoded(image())
-    at = good.index(b"\x10\x00\x10\x00PN")
-    length = 8 + int.from_bytes(good[at + 6 : at + 8], "little")
-    element = good[at : at + length]
-    for bad in (good[:at] + element + good[at:], element + good[:at] + good[at + length :]):
+    at, element = element_of(good, begin)
+    for data in (good[:at] + element + good[at:], element + good[:at] + good[at + len(element) :], good + element,
+                 good[:at] + good[at + len(element) :] + element):  # fmt: skip
+        found = head.parse(data, EXPLICIT, max_bytes=BOUND)
+        assert (found.study_uid, found.sop_uid) == ("1.2.3", "1.2.3.4.5")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "other"),
+    [("StudyInstanceUID", "1.2.9"), ("SOPInstanceUID", "1.2.9"), ("PatientID", "SOMEBODY ELSE"), ("PatientID", ""),
+     ("PatientBirthDate", "19010101"), ("AccessionNumber", "A9")],
+)  # fmt: skip
+@pytest.mark.parametrize("last", [True, False])
+def test_an_object_that_says_twice_whose_it_is_and_differs_is_nobodys(keyword: str, other: str, last: bool) -> None:
+    one, two = Dataset(), Dataset()
+    setattr(one, keyword, image()[keyword].value or "A1")
+    setattr(two, keyword, other)
+    whole = image()
+    del whole[keyword]
+    data = encoded(one) + encoded(whole) + encoded(two) if last else encoded(one) + encoded(two) + encoded(whole)
+    with pytest.raises(Rejected) as caught:
+        head.parse(data, EXPLICIT, max_bytes=BOUND)
+    assert caught.value.reason is Reason.ELEMENT_TWICE
+    assert other == "" or other not in caught.value.message
+
+
+@pytest.mark.parametrize(("syntax", "data"), ENCODINGS[:3])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 512, 200_001])
+def test_zeros_behind_a_data_set_are_padding_and_nothing_may_follow_them(syntax: str, data: bytes, count: int) -> None:
+    assert head.parse(data + bytes(count), syntax, max_bytes=BOUND).sop_uid == "1.2.3.4.5"
+    if count >= 8:
         with pytest.raises(Rejected) as caught:
-            head.parse(bad, EXPLICIT, max_bytes=BOUND)
+            head.parse(data + bytes(count) + b"\x01", syntax, max_bytes=BOUND)
         assert caught.value.reason is Reason.NOT_DICOM
+
+
+def test_zeros_behind_a_deflated_data_set_are_padding_too() -> None:
+    data = zlib.compress(encoded(image()) + bytes(200_001), wbits=-15)
+    assert head.parse(data, head.DEFLATED, max_bytes=BOUND).sop_uid == "1.2.3.4.5"
+
+
+@pytest.mark.parametrize("vr", [b"??", b"\0\0", b"  ", b"--", b"un"])
+def test_a_vr_that_is_none_is_named_since_nothing_behind_it_can_be_found(vr: bytes) -> None:
+    good = encoded(image())
+    at = good.index(b"\x28\x00\x02\x00US")
+    with pytest.raises(Rejected) as caught:
+        head.parse(good[:at] + b"\x27\x00\x08\x10" + vr + b"\4\0ABCD" + good[at:], EXPLICIT, max_bytes=BOUND)
+    assert caught.value.reason is Reason.NOT_DICOM
+    assert caught.value.message == "element (0027,1008) has a VR that is none"
 
 
 def test_a_delimiter_between_elements_is_no_data_set_even_where_a_length_looks_like_a_representation() -> None:
