@@ -17,6 +17,16 @@ class Refusal:
     action: str  # what hospital IT does
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRefusal:
+    """One reason why a received object is not stored; the status is in `errors.ANSWERS`."""
+
+    words: str
+    setting: str
+    action: str
+    passing: bool = False  # a later try may succeed
+
+
 _CLOSED, _ALERT = "connection closed", "TLS alert, connection closed"
 _PEERS = "peers"
 
@@ -144,3 +154,56 @@ PEER_REFUSALS: dict[Reason, Refusal] = {
     ),
 }  # fmt: skip
 """Every reason that stands in `cauda peers list`."""
+
+OBJECT_REFUSALS: dict[Reason, ObjectRefusal] = {
+    Reason.NO_ROOM: ObjectRefusal(
+        words="free space is below the floor, or disk or quota is full", setting="limits.min_free_bytes", passing=True,
+        action="make room; send again",
+    ),
+    Reason.DISK_FAILED: ObjectRefusal(
+        words="the disk answers with an error", setting="data", passing=True,
+        action="look at the disk and at cauda doctor; send again",
+    ),
+    Reason.LEDGER_DOWN: ObjectRefusal(
+        words="the ledger is away", setting="ledger_url", passing=True, action="start the database; send again",
+    ),
+    Reason.TOO_LARGE: ObjectRefusal(
+        words="the object is beyond a limit, which the comment names",
+        setting="limits.max_object_bytes, or the key in the comment",
+        action="raise that limit if the object is an honest one",
+    ),
+    Reason.SOP_CLASS_MISMATCH: ObjectRefusal(
+        words="command and data set name different SOP classes", setting="",
+        action="report it to the maker of the sender",
+    ),
+    Reason.UID_MISMATCH: ObjectRefusal(
+        words="command and data set, or URL and data set, name different instances or studies", setting="",
+        action="report it to the maker of the sender",
+    ),
+    Reason.SOP_CLASS_NOT_SUPPORTED: ObjectRefusal(
+        words="the class was not negotiated in this presentation context", setting="",
+        action="nothing: it is no part of grading",
+    ),
+    Reason.TRANSFER_SYNTAX_NOT_SUPPORTED: ObjectRefusal(
+        words="the encoding is not kept", setting="", action="let the sender send it uncompressed",
+    ),
+    Reason.CALLING_AE_NOT_ALLOWED: ObjectRefusal(
+        words="no rule allows this caller", setting=_PEERS, action="cauda peers allow TITLE@ADDRESS",
+    ),
+    Reason.NOT_DICOM: ObjectRefusal(
+        words="no data set in the negotiated encoding, or an element without a VR that hides what follows", setting="",
+        action="report it to the maker of the sender, with the comment",
+    ),
+    Reason.TRUNCATED: ObjectRefusal(
+        words="the data set is cut short", setting="", action="send again; look at the sender's disk",
+    ),
+    Reason.UID_INVALID: ObjectRefusal(
+        words="a UID that decides where it belongs is absent or none", setting="",
+        action="report it to the maker of the sender",
+    ),
+    Reason.ELEMENT_TWICE: ObjectRefusal(
+        words="a UID, or what says whose it is, occurs twice with two values", setting="",
+        action="report it to the maker of the sender",
+    ),
+}  # fmt: skip
+"""Every reason in `errors.ANSWERS`."""

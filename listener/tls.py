@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cauda.core import log, metrics, tolerant_pdu
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured
+from cauda.core.peers import Standing
 from cauda.core.settings import Limits, Tls
 from cauda.listener import tls_reasons
 from cauda.listener.admission import AdmittingServer, Ticket
@@ -222,7 +223,10 @@ class TlsServer(AdmittingServer):
             return
         except (OSError, ValueError) as error:  # wrap_socket raises ValueError for some sockets that are closed
             if not isinstance(error, _PROBE):
-                self._fail(address, tls_reasons.reason_of(error), words=_words(error).lower())
+                reason = tls_reasons.reason_of(error)
+                if reason is Reason.TLS_TIMEOUT and ticket.standing is Standing.UNLISTED:
+                    reason = Reason.ADDRESS_NOT_ALLOWED  # its time is short for that
+                self._fail(address, reason, words=_words(error).lower())
             self._give_up(request, ticket)
             return
         finally:
