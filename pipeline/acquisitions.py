@@ -25,10 +25,13 @@ _TELLING = (
 def split(frames: Sequence[Frame]) -> list[list[Frame]]:
     """One list of frames for each plane and contrast of a series, in the order of their first frames.
 
-    Attributes that make a contrast (echo and repetition times, b-value, complex component, Dixon part) always divide;
-    others only where frames lie on top of each other. Frames that nothing divides stay together.
+    Matrix and pixel size and what makes a contrast (echo and repetition times, b-value, complex component, Dixon part)
+    always divide; other attributes only where frames lie on top of each other. Frames that nothing divides stay
+    together.
     """
-    found = _divided(frames, lambda frame: (frame.plane, not_magnitude(frame.header), _kind(frame.header)))
+    found = _divided(
+        frames, lambda frame: (frame.plane, *_grid(frame), not_magnitude(frame.header), _kind(frame.header))
+    )
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime", "DiffusionBValue"):
         found = [part for group in found for part in _by_magnitude(group, keyword)]
     for keyword in _TELLING:
@@ -42,6 +45,11 @@ def _divided(frames: Iterable[Frame], key: Callable[[Frame], Hashable]) -> list[
     for frame in frames:
         parts[key(frame)].append(frame)
     return list(parts.values())
+
+
+def _grid(frame: Frame) -> tuple[Hashable, ...]:
+    row_mm, col_mm = frame.spacing
+    return frame.shape, round(row_mm, 2), round(col_mm, 2)
 
 
 def _kind(header: Dataset) -> tuple[Hashable, ...]:

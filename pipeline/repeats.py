@@ -19,6 +19,7 @@ ALIKE = 0.9  # correlation of two pictures of one place, smoothed; a repeat of a
 SIDE_MM = 60.0
 SIDE_PX = 60
 SAME_PLACE_MM = 1.0
+PARALLEL = 0.999  # cosine of 2.5 degrees
 
 
 def unlike(placed: Sequence[Placed], canal_mm: F64) -> list[Placed]:
@@ -44,8 +45,15 @@ def likeness(one: Placed, other: Placed, canal_mm: F64) -> float | None:
 
 
 def _at_same_place(one: AxialSlice, others: Sequence[AxialSlice]) -> AxialSlice | None:
-    near = [each for each in others if np.linalg.norm(np.subtract(one.center_mm, each.center_mm)) < SAME_PLACE_MM]
-    return near[0] if near else None
+    return next(
+        (
+            each
+            for each in others
+            if np.linalg.norm(np.subtract(one.center_mm, each.center_mm)) < SAME_PLACE_MM
+            and abs(float(one.volume.normal @ each.volume.normal)) > PARALLEL
+        ),
+        None,
+    )
 
 
 def _correlation(one: AxialSlice, other: AxialSlice) -> float:

@@ -179,6 +179,23 @@ def test_of_two_contrasts_that_nothing_tells_apart_neither_is_graded(order: str,
     assert use.reason is Reason.CONTRASTS_NOT_TOLD_APART
 
 
+def test_t1_of_another_matrix_in_the_series_is_not_graded() -> None:
+    """Nothing else tells them apart, and their slices share the T2 images' places."""
+    other = [
+        slice_image(
+            replace(T1, dark={}), origin=image.header.ImagePositionPatient,
+            right=image.header.ImageOrientationPatient[:3], down=image.header.ImageOrientationPatient[3:],
+            uid=f"3.{number}", series=SERIES, number=number, shape=(200, 200), spacing=(0.8, 0.8), **NAMELESS,
+        )
+        for number, image in enumerate(_axial())
+    ]  # fmt: skip
+    report = _report([*sagittal(SPINE), *other, *_axial(**NAMELESS)])
+    assert [finding.grade for finding in report.findings] == GRADES
+    assert not any(finding.axial and finding.axial.sop_instance_uid.startswith("3.") for finding in report.findings)
+    (use,) = [use for use in report.series if use.series_instance_uid == SERIES]
+    assert {stack.reason for stack in use.stacks} == {None, Reason.NOT_T2}
+
+
 def test_two_bright_contrasts_that_only_a_number_tells_apart_are_both_left() -> None:
     """Proton density shows bright fluid, too: which of the two is T2 cannot be known."""
     density = replace(SPINE, dark={}, marker=None)
