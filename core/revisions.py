@@ -75,13 +75,15 @@ def freeze(
     identity: Mapping[str, str] | None = None,
     identity_checked: bool | None = None,
     missing: Sequence[Gap] | None = None,
+    known_at: float | None = None,
 ) -> int | None:
     """Freeze the study's current images into a new due revision; returns its id.
 
     Completes the study. Earlier revisions that nobody ended are superseded. Without a single MR image there is nothing
     to freeze: the study completes and None is returned. The caller has decided that it is time.
     ``identity_checked`` False has the results say that an archive could not be asked whose study it is. ``missing``:
-    what is known to be missing; by default as it was said last, but for refused images that came since.
+    what is known to be missing; by default as it was said last, but for refused images that came since. ``known_at``:
+    up to when it is known what was acknowledged; by default now.
     """
     changed = conn.execute(
         update(schema.study)
@@ -90,7 +92,7 @@ def freeze(
             state=StudyState.COMPLETE,
             forced=False,
             corrected_at=None,
-            complete_at=ledger.now(),
+            complete_at=ledger.now() if known_at is None else known_at,
             complete_reason=reason[:256],
         )
     ).rowcount
@@ -146,7 +148,8 @@ def freeze(
         .returning(table.c.id)
     ).scalar_one()
     conn.execute(insert(schema.revision_input), [{"revision_id": key, "instance_id": i} for i in frozen])
-    record(ledger, conn, "revision_due", study_uid=study_uid, revision_id=key, revision_kind=kind, reason=reason)
+    record(ledger, conn, "revision_due", study_uid=study_uid, revision_id=key, revision_kind=kind, reason=reason,
+           known_at=known_at)  # fmt: skip
     return int(key)
 
 

@@ -342,6 +342,7 @@ class _Due:
     facts: Facts
     complete: Complete
     too_old: str
+    known_at: float  # up to when it is known what was acknowledged
 
 
 def _due(
@@ -353,7 +354,8 @@ def _due(
     for uid, facts in known.items():
         decision = decide(facts, now, policy)
         if isinstance(decision, Complete):
-            due[uid] = _Due(facts=facts, complete=decision, too_old=too_old(facts, now, policy))
+            due[uid] = _Due(facts=facts, complete=decision, too_old=too_old(facts, now, policy),
+                            known_at=min(now, facts.filed_until))  # fmt: skip
     return due
 
 
@@ -372,7 +374,7 @@ def _freeze(ledger: Ledger, conn: Connection, uid: str, due: _Due, fingerprint: 
     gaps.forget_healed(conn, uid)
     key = revisions.freeze(
         ledger, conn, uid, reason=due.complete.reason, fingerprint=fingerprint, kind=due.complete.kind,
-        missing=due.complete.gaps,
+        missing=due.complete.gaps, known_at=due.known_at,
     )  # fmt: skip
     if key is not None and due.too_old:
         revisions.set_aside(ledger, conn, key, Reason.STUDY_TOO_OLD, due.too_old)
