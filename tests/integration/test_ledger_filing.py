@@ -228,3 +228,33 @@ def test_refused_images_that_never_came_are_counted_in_the_study_also_when_it_is
         row = conn.execute(select(schema.revision).where(schema.revision.c.id == key)).one()
     assert row.gaps == [{"reason": "no_room", "count": 1}]
     assert house.study().state == StudyState.COMPLETE
+
+
+@pytest.mark.parametrize("how", ["aborted", "lost"])
+def test_an_association_that_has_ended_holds_no_study_open(house: House, how: str) -> None:
+    """It brought images a moment ago and was not released; a later one was."""
+    beat(house, "me")
+    with house.ledger.write() as conn:
+        intake.opened(house.ledger, conn, association_id="cut", listener="me", calling_aet="MR", called_aet="CAUDA",
+                      address="h")  # fmt: skip
+    receive(house, association="cut")
+    assert waits(house) == "an association that brought images is open"
+    with house.ledger.write() as conn:
+        intake.ended(house.ledger, conn, "cut", how)
+    assert waits(house).startswith("quiet for 0 s")
+    house.arrive("1.1", "1.1.1.9", role=Role.AXIAL, association="whole")
+    release(house, "whole")
+    pass_with(house, 5, "me")
+    assert tick(house) == ["1.1"]
+
+
+def test_the_completion_says_up_to_when_all_that_was_acknowledged_is_in_it(house: House) -> None:
+    for token in ("me", "other"):
+        beat(house, token)
+    receive(house)
+    pass_with(house, 65, "me", "other")
+    beat(house, "other", unfiled=1, age_s=3)
+    assert tick(house) == ["1.1"]
+    assert house.study().complete_at == house.time.now - 3
+    (due,) = house.events("revision_due")
+    assert due.detail["known_at"] == house.time.now - 3

@@ -88,6 +88,31 @@ def test_these_file_systems_take_an_image_past_their_page_cache(tmp_path: Path, 
         assert slot.flags == os.O_DIRECT
 
 
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "ext4 without a journal"])
+def test_a_result_in_the_outbox_is_there_whole_after_the_power_was_cut(tmp_path: Path, kind: str) -> None:
+    """The first of a study, whose folder is new."""
+    with disk(tmp_path, kind) as (device, folder):
+        store = spool.Spool(folder)
+        store.prepare()
+        path, digest = spool.put_result(store, "1.2", "1.2.3", CONTENT)
+        with after_the_cut(device) as later:
+            assert spool.sha256(later / path.relative_to(folder)) == digest
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_filed_image_is_there_whole_after_the_power_was_cut(tmp_path: Path, kind: str) -> None:
+    """The steps of the filer, before it tells the ledger."""
+    with disk(tmp_path, kind) as (device, folder):
+        store = spool.Spool(folder)
+        store.prepare()
+        arrivals = spool.open_arrivals(store, "l1")
+        path, _ = spool.file_image(store, landed(arrivals.folder, "portable"), "1.2", "1.2.3")
+        fsync_folder(path.parent)
+        with after_the_cut(device) as later:
+            assert (later / path.relative_to(folder)).read_bytes() == CONTENT
+        arrivals.close()
+
+
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_without_its_sync_it_is_not_there(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: the cut cuts."""
