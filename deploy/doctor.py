@@ -30,7 +30,7 @@ from cauda.core.steady_clock import last_step
 from cauda.core.tolerant_pdu import decode_tolerantly
 from cauda.deploy import bootstrap
 from cauda.deploy.opened import migration
-from cauda.listener import tls
+from cauda.listener import descriptors, tls
 
 _TOLERANT: list[Any] = [(evt.EVT_CONN_OPEN, decode_tolerantly)]
 _CLOCK_APART_S = 2.0
@@ -62,6 +62,7 @@ def examine(settings: Settings) -> Iterator[Line]:
         *([("dicom port", lambda: dicom_port(settings))] if not settings.tls.only else []),
         *([("tls", lambda: tls_port(settings))] if settings.tls.certificate else []),
         ("http port", lambda: http_port(settings)),
+        ("descriptors", lambda: file_descriptors(settings)),
         ("bundle", lambda: bundle(settings)),
         ("timezone", lambda: timezone(settings)),
         *((f"to {one.name}", lambda one=one: destination(settings, one)) for one in settings.destinations),
@@ -208,6 +209,13 @@ def tls_port(settings: Settings) -> str:
     if ssl.PEM_cert_to_DER_cert(seen) != loaded.certificate:
         raise Trouble(f"{host}:{port} shows another certificate than {settings.tls.certificate}; the log says why")
     return f"{host}:{port} answers; {loaded.expires}"
+
+
+def file_descriptors(settings: Settings) -> str:
+    """Enough of them may be opened, by whoever runs this command."""
+    if (why := descriptors.trouble(settings)) is not None:
+        raise Trouble(why)
+    return f"{descriptors.needed(settings)} may be opened"
 
 
 def http_port(settings: Settings) -> str:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,24 @@ def test_no_number_of_callers_at_once_gets_past_a_cap(tmp_path: Path) -> None:
         until(lambda: _served(house), what="the places are free again")
 
 
-def _served(house: House) -> bool:
-    with connected(house.ports.dimse) as peer:
+def _served(house: House, *, secured: bool = False) -> bool:
+    with suppress(OSError), peer_of(house, secured=secured) as peer:
         return peer.associate(CONTEXTS) and peer.release()
+    return False
+
+
+@pytest.mark.usefixtures("data_path")
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_place_is_free_again_when_its_connection_is_over(tmp_path: Path, server: Pair, secured: bool) -> None:
+    """One address has four places; more than that call one after the other, and some hang up without a word."""
+    tls: dict[str, Any] = {"certificate": server.certificate, "key": server.key, "port": 0}
+    limits = {"min_free_bytes": 0, "drain_s": 1, "max_associations": 2}
+    with listener(tmp_path / "data", limits=limits, tls=tls) as house:
+        port = house.ports.tls if secured else house.ports.dimse
+        for _ in range(6):
+            with connected(port):
+                pass
+            until(lambda: _served(house, secured=secured), what="the next one served")
 
 
 def test_of_one_silent_address_only_so_many_handshakes_are_under_way(tmp_path: Path, server: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import pytest
 
 from cauda.core import peers
 from cauda.core.domain import Reason
+from cauda.core.schema import PeerRule
 from cauda.core.settings import Limits, Peer
 from cauda.listener import admission
 from cauda.listener.admission import Admission, Ticket
@@ -141,3 +143,18 @@ def test_a_flood_of_refused_callers_is_counted_in_bounded_memory() -> None:
     assert len(found) <= 1001
     assert found["10.1.0.7", Reason.CALLING_AE_NOT_ALLOWED] == 5000
     assert reasons(refusals) == {}
+
+
+def test_a_network_that_is_closed_to_every_title_is_not_heard_at_all() -> None:
+    network = ipaddress.ip_network("10.1.0.0/16")
+    allow = peers.Entry(rule=PeerRule.ALLOW, aet="CT1", network=network)
+    closed = peers.Entry(rule=PeerRule.FORBID, aet="*", network=ipaddress.ip_network("10.1.2.0/24"))
+    one_title = peers.Entry(rule=PeerRule.FORBID, aet="CT1", network=ipaddress.ip_network("10.1.3.0/24"))
+    learn = peers.Entry(rule=PeerRule.LEARN, aet="*", network=ipaddress.ip_network("10.9.0.0/16"))
+    rules = [allow, closed, one_title, learn]
+    assert peers.standing(rules, "10.1.2.7") is peers.Standing.FORBIDDEN
+    assert peers.standing(rules, "10.1.2.7", anywhere=True) is peers.Standing.FORBIDDEN
+    assert peers.standing(rules, "10.1.3.7") is peers.Standing.LISTED
+    assert peers.standing(rules, "10.9.0.7") is peers.Standing.OPEN
+    assert peers.standing(rules, "10.8.0.7") is peers.Standing.UNLISTED
+    assert peers.standing(rules, "no address") is peers.Standing.FORBIDDEN
