@@ -232,6 +232,25 @@ def test_an_archive_that_answers_nothing_beside_one_that_names_the_patient_other
         assert b"Identity not checked against the archive" in (tmp_path / sent[0]["path"]).read_bytes()
 
 
+def test_results_wait_where_the_archive_is_corrected_before_our_images_are(tmp_path: Path) -> None:
+    """The correction is here and its results are not made yet: neither is the study held, nor does an old result go."""
+    with archive() as peer:
+        at = sending(tmp_path, peer.dimse)
+        grade(at)
+        corrected = builders.mr_study(1, PatientID="PID2", AccessionNumber="ACC2")
+        peer.knows(corrected[0])
+
+        def correct() -> None:
+            peer.on_find = lambda: None
+            at.file(corrected)
+
+        peer.on_find = correct
+        work(at)
+        assert peer.attempts == 0
+        assert at.rows("study")[0]["hold"] is None
+        assert (at.states("delivery"), at.rows("delivery")[0]["reason"]) == (["due", "due"], Reason.IDENTITY_MISMATCH)
+
+
 def test_what_was_replaced_while_the_archive_was_asked_neither_holds_the_study_nor_goes(tmp_path: Path) -> None:
     """The archive was corrected, and so were our images: the answer is about results that nobody wants any more."""
     with archive() as peer:
