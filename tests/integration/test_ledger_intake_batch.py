@@ -53,7 +53,8 @@ def enter(house: House, batch: Sequence[Filed], draw: random.Random, *, together
         for one in batch:
             kept = intake.versions(conn, one.header.study_uid, one.header.sop_uid)
             same = draw.random() < 0.9 if kept else None
-            placed.append(replace(one, version=len(kept) + 1, same_picture=same))
+            broken, mends = (bool(kept) and draw.random() < 0.1 for _ in range(2))
+            placed.append(replace(one, version=len(kept) + 1, same_picture=same, broken=broken, mends=mends))
         if together:
             return intake.file_instances(house.ledger, conn, placed)
         return [intake.file_instances(house.ledger, conn, [one])[0] for one in placed]
