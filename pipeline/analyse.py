@@ -92,7 +92,7 @@ def _analyse(
 ) -> Analysis:
     """``uses`` is filled while the images are read, so that a rejected study says it, too."""
     timings: dict[str, float] = {}
-    _check_study(images, found, options)
+    _check_study(images, found, uses, options)
     axial = AxialImages(found, uses)
     with _timed("axial", timings, options.clock):
         axial.read_until_one_is_readable()
@@ -192,7 +192,12 @@ def _ungraded(reason: Reason) -> tuple[Finding, ...]:
     return tuple(Finding(level=level, abstained=reason) for level in Level)
 
 
-def _check_study(images: Sequence[SourceImage], found: Sequence[Series], options: AnalysisOptions) -> None:
+def _check_study(
+    images: Sequence[SourceImage],
+    found: Sequence[Series],
+    uses: dict[Acquisition, StackUse],
+    options: AnalysisOptions,
+) -> None:
     """Rejected when no picture needs to be looked at to know that nothing can be graded."""
     if not found:
         broken = any(len(image.header) == 0 or "SOPInstanceUID" not in image.header for image in images)
@@ -206,6 +211,7 @@ def _check_study(images: Sequence[SourceImage], found: Sequence[Series], options
     axial = wanted(found, "axial")
     if sum(one.slices for one in axial) < MIN_SLICES:
         reason = Reason.TOO_FEW_SLICES if axial else Reason.NO_AXIAL_T2
+        uses |= {one: one.use(reason) for one in axial}
         raise Rejected(reason, f"{reason.text}; found: {what_was_found(found)}; needed: axial T2 of the lumbar spine")
 
 

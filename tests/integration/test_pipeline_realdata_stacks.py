@@ -23,7 +23,7 @@ from cauda.pipeline.source import SourceImage
 pytestmark = pytest.mark.realdata
 
 Images = list[SourceImage]
-SLICE_MM = 5.0  # a sagittal slice and its gap
+NEAR_MM = 7.0  # about a sagittal slice, its gap and the error in the slice's plane
 
 
 def _study(folder: Path) -> Images:
@@ -171,7 +171,7 @@ def test_a_changed_study_keeps_its_grades_and_points(
         assert after.grade == before.grade or after.abstained in {Reason.UNCERTAIN, before.abstained}, before.level
         assert before.point_mm is not None
         assert after.point_mm is not None
-        assert np.linalg.norm(np.subtract(after.point_mm, before.point_mm)) <= SLICE_MM, before.level
+        assert np.linalg.norm(np.subtract(after.point_mm, before.point_mm)) <= NEAR_MM, before.level
 
 
 @pytest.mark.parametrize("how", ["rows", "columns", "exchanged"])
