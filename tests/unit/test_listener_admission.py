@@ -59,7 +59,7 @@ def test_an_unlisted_address_is_heard_for_a_moment_and_closed_beyond_that() -> N
         door.release(one)
     assert len(taken(door, "192.0.2.1", 500)) <= admission.UNLISTED_CONNECTIONS // 2
     many = [ticket for number in range(200) for ticket in taken(door, f"192.0.2.{number}", 3)]
-    assert len(many) <= admission.UNLISTED_CONNECTIONS
+    assert len(many) <= 10, "a handful, however many addresses call"
     clock.now += 60
     assert len(taken(door, "10.1.0.7", 10)) == 10
 
