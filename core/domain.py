@@ -261,6 +261,7 @@ class Volume:
     affine: F64  # (4, 4)
     slices: tuple[SliceRef, ...]  # one per S
     origins_mm: F64 | None = None
+    padding: NDArray[np.bool_] | None = None  # (S, H, W) where the device padded; those pixels are dark
 
     def origin_mm(self, index: float) -> F64:
         """The centre (3,) of the first pixel at a slice position; between slices and past the ends linear."""

@@ -41,7 +41,7 @@ def through_canal(volumes: Sequence[Volume], canal_mm: F64) -> list[AxialSlice]:
         for index in range(len(volume.pixels)):
             origin = np.array(volume.point_mm(0, 0, index))
             center = crossing(canal_mm, origin, normal, middle, reach_mm=length)
-            if center is not None and _inside(volume, center) and squareness(normal, center, canal_mm) > MOST_OBLIQUE:
+            if center is not None and _shows(volume, index, center, canal_mm):
                 found.append(AxialSlice(volume=volume, index=index, distance_mm=0.0, center_mm=center))
     return found
 
@@ -56,7 +56,7 @@ def _in_block(volume: Volume, point_mm: Point, canal_mm: F64) -> list[AxialSlice
         distance = float(normal @ (origin - point_mm))
         if abs(distance) <= reach:
             center = crossing(canal_mm, origin, normal, point_mm)
-            if center is not None and _inside(volume, center) and squareness(normal, center, canal_mm) > MOST_OBLIQUE:
+            if center is not None and _shows(volume, index, center, canal_mm):
                 found.append(AxialSlice(volume=volume, index=index, distance_mm=distance, center_mm=center))
     return sorted(found, key=lambda one: (abs(one.distance_mm), one.distance_mm))
 
@@ -82,13 +82,23 @@ def crossing(canal_mm: F64, origin: F64, normal: F64, near_mm: Point | F64, reac
     return None if best is None else (float(best[1][0]), float(best[1][1]), float(best[1][2]))
 
 
-def _inside(volume: Volume, center: Point) -> bool:
+def _shows(volume: Volume, index: int, center: Point, canal_mm: F64) -> bool:
+    """Whether a slice has the canal inside its picture, and cut across."""
+    return _inside(volume, index, center) and squareness(_normal(volume), center, canal_mm) > MOST_OBLIQUE
+
+
+def _inside(volume: Volume, index: int, center: Point) -> bool:
     col, row, _ = volume.voxel(center)
     row_mm, col_mm, _ = volume.spacing_mm
     _, height, width = volume.pixels.shape
     along_row = MARGIN_MM <= col * col_mm <= (width - 1) * col_mm - MARGIN_MM
     along_column = MARGIN_MM <= row * row_mm <= (height - 1) * row_mm - MARGIN_MM
-    return bool(along_row and along_column)
+    return bool(along_row and along_column) and not _padded(volume, col, row, index)
+
+
+def _padded(volume: Volume, col: float, row: float, index: int) -> bool:
+    """Whether the device filled this place in: it lies outside what was imaged."""
+    return volume.padding is not None and bool(volume.padding[index, round(row), round(col)])
 
 
 def squareness(normal: F64, center: Point, canal_mm: F64) -> float:

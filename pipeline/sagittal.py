@@ -69,6 +69,7 @@ def upright(volume: Volume) -> Volume:
 
     By its orientation: however the picture was stored, the same pixels come out.
     """
+    volume = replace(volume, padding=None)  # already dark; nothing asks a turned volume for it
     if abs(volume.affine[2, 0]) > abs(volume.affine[2, 1]):  # the picture lies on its side
         volume = replace(volume, affine=volume.affine[:, [1, 0, 2, 3]], pixels=volume.pixels.transpose(0, 2, 1))
     if volume.affine[2, 1] > 0:

@@ -1,4 +1,4 @@
-"""Stacks decoded into volumes: rescale applied, MONOCHROME1 turned round, one float32 array each."""
+"""Stacks decoded into volumes: stored bits alone, padding made dark, rescaled, MONOCHROME1 turned round; float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from cauda.core.domain import F32, Reason, Volume
@@ -18,6 +17,7 @@ from cauda.pipeline.acquisitions import split
 from cauda.pipeline.frames import Frame, frames, number, text
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.stacks import Stack, crowded, geometric_groups, stacks
+from cauda.pipeline.stored_values import monochrome2, padded, stored_values
 
 MAX_SERIES_BYTES = 1 << 30  # as float32: 1,024 slices of 512 x 512, four times what a scanner makes of a spine
 MIXED_SHARE = 0.2  # of all frames of one contrast; a slice or two sent twice, with other pixels, leave the rest
@@ -28,7 +28,10 @@ _BROKEN = (
     EOFError, OSError, MemoryError, OverflowError, struct.error, InvalidDicomError,
 )  # fmt: skip
 
-Decoded = MutableMapping[int, NDArray[Any]]  # multi-frame pixels by id of the source, while a series is read
+Mask = NDArray[np.bool_]
+Picture = tuple[NDArray[Any], Mask | None]  # the values, and which of them are padding; None: none is
+Decoded = MutableMapping[int, Picture]  # of multi-frame sources by their id, while a series is read
+DARK_PERCENTILE = 1.0  # of a frame's true pixels; padding is shown as dark as this, so that no window changes
 
 
 def volumes(images: Sequence[SourceImage]) -> list[Volume]:
@@ -65,7 +68,7 @@ def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
     """
     _check_size(found)
     memo: Decoded = {}
-    pixels: dict[int, F32] = {}
+    pixels: dict[int, tuple[F32, Mask | None]] = {}
     error = Rejected(Reason.UNDECODABLE)
     for frame in found:
         try:
@@ -77,7 +80,7 @@ def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
     kept = [frame for frame in found if id(frame) in pixels]
 
     def same_picture(one: Frame, other: Frame) -> bool:
-        return np.array_equal(pixels[id(one)], pixels[id(other)])
+        return np.array_equal(pixels[id(one)][0], pixels[id(other)][0])
 
     made = stacks(kept, same_picture)
     return ReadVolumes(
@@ -102,53 +105,57 @@ def _differing(found: Sequence[Frame], same_picture: Callable[[Frame, Frame], bo
     return [frame for place in places if not all(same_picture(place[0], one) for one in place) for frame in place]
 
 
-def _volume(stack: Stack, pixels: Mapping[int, F32]) -> Volume:
+def _volume(stack: Stack, pixels: Mapping[int, tuple[F32, Mask | None]]) -> Volume:
     header = stack.frames[0].source.header
+    read = [pixels[id(frame)] for frame in stack.frames]
+    masks = [np.zeros(values.shape, dtype=bool) if mask is None else mask for values, mask in read]
     series_number = number(header, "SeriesNumber")
     return Volume(
         series_instance_uid=text(header, "SeriesInstanceUID"),
         series_number=None if series_number is None else int(series_number),
         description=text(header, "SeriesDescription"),
-        pixels=np.stack([pixels[id(frame)] for frame in stack.frames]),
+        pixels=np.stack([values for values, _ in read]),
+        padding=np.stack(masks) if any(mask is not None for _, mask in read) else None,
         affine=stack.affine,
         slices=tuple(frame.ref for frame in stack.frames),
         origins_mm=stack.origins_mm,
     )
 
 
-def frame_pixels(frame: Frame, memo: Decoded) -> F32:
-    """The pixels (H, W) of a frame after rescale."""
-    array = memo.get(id(frame.source))
-    if array is None:
-        array = _pixels(frame.source)
-        if array.ndim == 3:
-            memo[id(frame.source)] = array
+def frame_pixels(frame: Frame, memo: Decoded) -> tuple[F32, Mask | None]:
+    """The pixels (H, W) of a frame after rescale, and which are padding: those are as dark as the darkest others."""
+    read = memo.get(id(frame.source))
+    if read is None:
+        read = _pixels(frame.source)
+        if read[0].ndim == 3:
+            memo[id(frame.source)] = read
+    array, mask = read
     if array.ndim == 3 and frame.ref.frame <= len(array):
         array = array[frame.ref.frame - 1]
+        mask = None if mask is None else mask[frame.ref.frame - 1]
     if array.shape != frame.shape:
         raise Rejected(Reason.UNDECODABLE, "pixel data do not have the size the header says")
     pixels = array.astype(np.float32) * np.float32(frame.slope) + np.float32(frame.intercept)
     if not np.isfinite(pixels).all():
         raise Rejected(Reason.UNDECODABLE, "pixel values are not finite")
-    return pixels
+    if mask is None or not mask.any():
+        return pixels, None
+    if mask.all():
+        raise Rejected(Reason.UNDECODABLE, "pixel data are padding only")
+    pixels[mask] = np.percentile(pixels[~mask], DARK_PERCENTILE)
+    return pixels, mask
 
 
-def _pixels(source: SourceImage) -> NDArray[Any]:
+def _pixels(source: SourceImage) -> Picture:
     try:
         dataset = source.read()
         if len(dataset) == 0:
             raise Rejected(Reason.UNDECODABLE, "data set is empty")  # truncated files read so, without an error
-        array = source.decode(dataset)
+        # pydicom clears unused bits after some codecs only, and does not look at High Bit
+        array = source.decode(dataset, correct_unused_bits=False)
+        values = stored_values(array, dataset)
+        return monochrome2(values, dataset), padded(array, values, dataset)
     except FileNotFoundError:
         raise  # not the image's fault; the caller says what a missing file means
     except _BROKEN as error:
         raise Rejected(Reason.UNDECODABLE, f"pixel data cannot be decoded ({type(error).__name__})") from None
-    return _monochrome2(array, dataset)
-
-
-def _monochrome2(array: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    if text(dataset, "PhotometricInterpretation") != "MONOCHROME1":
-        return array
-    bits = int(number(dataset, "BitsStored") or 16)
-    top = 2**bits - 1 if not number(dataset, "PixelRepresentation") else -1
-    return top - array.astype(np.int64)
