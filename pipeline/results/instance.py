@@ -13,13 +13,22 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import (
+    UID,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 from pydicom.valuerep import DA, TM
 
 from cauda.core.headers import MANUFACTURER
 from cauda.core.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from cauda.pipeline.frames import MAX_FRAMES, number, text
 from cauda.pipeline.results.codes import PROCESSING_EQUIPMENT, coded
 from cauda.pipeline.results.context import ObjectIds, Reference, ResultContext
+from cauda.pipeline.results.well_formed import BINDING, character_set, is_well_formed
 
 MODEL_NAME = "Cauda"
 
@@ -40,9 +49,14 @@ _OPTIONAL = (
     "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription",
 )  # fmt: skip
 _FROM_ANY = frozenset({*_REQUIRED, "IssuerOfPatientID"})  # one series may leave out what another states
+_TRIAL_REQUIRED = (
+    "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialTimePointID",
+)  # fmt: skip
 # Their bytes are the same in either byte order.
 _TEXTS = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
-_OFFSET = re.compile(r"([+-])(\d\d)([0-5]\d)")
+_ENHANCED = (EnhancedMRImageStorage, EnhancedMRColorImageStorage, LegacyConvertedEnhancedMRImageStorage)
+_OFFSET = re.compile(r"(?!-0000)([+-])(\d\d)([0-5]\d)")
+_OFFSETS = (timedelta(hours=-12), timedelta(hours=14))  # PS3.3 C.12.1.1.8: the earliest and the latest on Earth
 
 
 def new_instance(
@@ -82,11 +96,11 @@ def new_instance(
 
 
 def _patient_and_study(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> None:
-    source = sources[0]
+    source = sources[0] if sources else Dataset()
     charset = _character_set(source, context)
     if charset:
         made.SpecificCharacterSet = charset
-    same_bytes = charset == source.get("SpecificCharacterSet")
+    same_bytes = charset == character_set(source)
     for keyword in (*_REQUIRED, *_OPTIONAL):
         if keyword in context.identity:
             _add(made, keyword, context.identity[keyword])
@@ -95,10 +109,28 @@ def _patient_and_study(made: Dataset, sources: Sequence[Dataset], context: Resul
             other = next((one for one in sources if _is_stated(one, keyword, source)), None)
             if other is not None:
                 copy_element(made, other, keyword, as_bytes=same_bytes)
-                continue
-        if keyword in source:
+        if keyword not in made:
             copy_element(made, source, keyword, as_bytes=same_bytes)
-        elif keyword in _REQUIRED:
+        if keyword in _REQUIRED and keyword not in made:
+            setattr(made, keyword, "")
+    _drop_halves(made)
+
+
+def _drop_halves(made: Dataset) -> None:
+    """Modules that lack what they must have, since it was absent or not well-formed, are left out as wholes."""
+    how = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    for keyword in how:
+        if keyword in made and not made.get(keyword):
+            del made[keyword]
+    if made.get("PatientIdentityRemoved") == "YES" and not any(keyword in made for keyword in how):
+        del made.PatientIdentityRemoved
+    trial = [keyword for keyword in _OPTIONAL if keyword.startswith("ClinicalTrial") and keyword in made]
+    subject = made.get("ClinicalTrialSubjectID") or made.get("ClinicalTrialSubjectReadingID")
+    whole = made.get("ClinicalTrialSponsorName") and made.get("ClinicalTrialProtocolID") and subject
+    for keyword in trial if not whole else ():
+        del made[keyword]
+    for keyword in _TRIAL_REQUIRED if trial and whole else ():
+        if keyword not in made:
             setattr(made, keyword, "")
 
 
@@ -117,7 +149,7 @@ def _is_stated(source: Dataset, keyword: str, spelt_as: Dataset | None = None) -
 
 def _character_set(source: Dataset, context: ResultContext) -> object:
     """The images' own, unless the archive's values came with another or need one that can spell everything."""
-    own: object = source.get("SpecificCharacterSet")
+    own: object = character_set(source)
     if "SpecificCharacterSet" in context.identity:
         return context.identity["SpecificCharacterSet"]
     plain = all(str(value).isascii() for value in context.identity.values() if isinstance(value, str))
@@ -139,9 +171,9 @@ def _raw(tag: int, vr: str, value: bytes) -> RawDataElement:
 
 
 def copy_element(made: Dataset, source: Dataset, keyword: str, *, as_bytes: bool = True) -> None:
-    """Copies an attribute; text that nobody has decoded yet stays the bytes it was."""
+    """Copies an attribute that is stated; text that nobody has decoded yet stays the bytes it was."""
     tag = tag_for_keyword(keyword)
-    if tag is None or tag not in source:
+    if tag is None or tag not in source or not (keyword in BINDING or is_well_formed(source, keyword)):
         return
     element: object = source.get_item(tag)  # raw until somebody decodes it
     vr = dictionary_VR(tag)
@@ -164,12 +196,12 @@ def local_time(sources: Sequence[Dataset], context: ResultContext) -> datetime:
 
 
 def _offset(sources: Sequence[Dataset]) -> timezone | None:
-    stated = _OFFSET.fullmatch(str(sources[0].get("TimezoneOffsetFromUTC", "")).strip()) if sources else None
+    stated = _OFFSET.fullmatch(text(sources[0], "TimezoneOffsetFromUTC").strip()) if sources else None
     if stated is None:
         return None
     sign, hours, minutes = stated.groups()
-    delta = timedelta(hours=int(hours), minutes=int(minutes))
-    return timezone(-delta if sign == "-" else delta)
+    delta = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1)
+    return timezone(delta) if _OFFSETS[0] <= delta <= _OFFSETS[1] else None
 
 
 def _time(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> None:
@@ -186,7 +218,7 @@ def _time(made: Dataset, sources: Sequence[Dataset], context: ResultContext) -> 
 def _just_after(source: Dataset) -> Iterator[datetime]:
     """A second after each time at which an image says that it or its series was begun; what is no time is left out."""
     for what in ("Series", "Acquisition", "Content"):
-        date, time = (str(source.get(f"{what}{part}") or "").strip() for part in ("Date", "Time"))
+        date, time = (text(source, f"{what}{part}").strip() for part in ("Date", "Time"))
         with suppress(ValueError, OverflowError):
             day, at = DA(date), TM(time)
             if day is not None and at is not None:
@@ -221,7 +253,8 @@ def referenced(source: Dataset, frame: int | None = None) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = sop_class_of(source)
     item.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    if frame is not None and "NumberOfFrames" in source:
+    several = 1 < (number(source, "NumberOfFrames") or 1) <= MAX_FRAMES
+    if frame is not None and (several or item.ReferencedSOPClassUID in _ENHANCED):
         item.ReferencedFrameNumber = frame
     return item
 

@@ -12,6 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from cauda.core.domain import Level, Report
 from cauda.core.headers import MANUFACTURER
+from cauda.pipeline.frames import text
 from cauda.pipeline.occlusion import HeatMap
 from cauda.pipeline.pictures import Pictures
 from cauda.pipeline.results import words
@@ -109,7 +110,7 @@ def _capture(pixels: NDArray[np.uint8], report: Report, sources: Sequence[Datase
 
 def _lossy(made: Dataset, sources: Sequence[Dataset]) -> None:
     """What was once compressed with loss stays so (PS3.3 C.7.6.1.1.5)."""
-    lossy = next((source for source in sources if source.get("LossyImageCompression") == "01"), None)
+    lossy = next((source for source in sources if text(source, "LossyImageCompression") == "01"), None)
     made.LossyImageCompression = "01" if lossy is not None else "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if lossy is not None:

@@ -29,6 +29,7 @@ from cauda.pipeline.results.instance import (
     sop_class_of,
 )
 from cauda.pipeline.results.measurement_groups import levels_without_slice, measurement_groups, series_quality
+from cauda.pipeline.results.well_formed import is_well_formed
 
 SR_CLASSES = (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)  # best first
 
@@ -128,8 +129,8 @@ def _observation_context(sources: Sequence[Dataset], context: ResultContext) -> 
 def _procedures(sources: Sequence[Dataset]) -> list[Dataset]:
     """The images' procedure codes that are whole; some scanners send a value without a scheme."""
     found = []
-    for stated in (sources[0].get("ProcedureCodeSequence") or []) if sources else []:
-        if stated.get("CodeValue") and stated.get("CodingSchemeDesignator") and stated.get("CodeMeaning"):
+    if sources and is_well_formed(sources[0], "ProcedureCodeSequence"):
+        for stated in sources[0]["ProcedureCodeSequence"].value:
             item = Dataset()
             for keyword in ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "CodeMeaning"):
                 copy_element(item, stated, keyword)
