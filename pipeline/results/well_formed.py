@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from pydicom import config
 from pydicom.charset import convert_encodings, default_encoding, python_encoding
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -56,7 +57,7 @@ def is_well_formed(source: Dataset, keyword: str) -> bool:
         return False
 
 
-def character_set(source: Dataset) -> object:
+def character_set(source: Dataset) -> Any:
     """Specific Character Set as it is, where pydicom and DICOM know it; None where it is absent, empty or unknown."""
     try:
         stated = source.get("SpecificCharacterSet")
@@ -70,7 +71,7 @@ def character_set(source: Dataset) -> object:
 
 def _is_valid(source: Dataset, tag: BaseTag, keyword: str, depth: int) -> bool:
     vr = dictionary_VR(tag)
-    element = source.get_item(tag)
+    element: object = source.get_item(tag)  # raw until somebody decodes it
     if vr == "SQ":
         items = source[tag].value
         needed = _NEEDED.get(keyword, ())
@@ -78,7 +79,7 @@ def _is_valid(source: Dataset, tag: BaseTag, keyword: str, depth: int) -> bool:
     if isinstance(element, RawDataElement):
         encodings = convert_encodings(character_set(source) or default_encoding)
         element = convert_raw_data_element(element._replace(VR=vr), encoding=encodings, ds=source)
-    if element.VR == "SQ":
+    if not isinstance(element, DataElement) or element.VR == "SQ":
         return False
     values = list(element.value) if isinstance(element.value, (MultiValue, list)) else [element.value]
     if len(values) > 1 and dictionary_VM(tag) == "1":

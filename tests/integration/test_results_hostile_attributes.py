@@ -27,7 +27,7 @@ OTHERS = (
     "TimezoneOffsetFromUTC", "SeriesDate", "SeriesTime", "AcquisitionDate", "AcquisitionTime", "ContentDate",
     "ContentTime", "QualityControlImage", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod", "InstitutionName", "SeriesDescription", "SeriesNumber", "InstanceNumber",
-    "SpecificCharacterSet", "PerformedProcedureStepDescription", "BodyPartExamined", "NumberOfFrames",
+    "SpecificCharacterSet", "PerformedProcedureStepDescription", "BodyPartExamined",
     "WindowCenter", "WindowWidth", "MagneticFieldStrength", "ContrastBolusAgent",
 )  # fmt: skip
 COPIED = [keyword for keyword in (*_REQUIRED, *_OPTIONAL, *OTHERS) if keyword not in BINDING]
