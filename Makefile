@@ -104,6 +104,7 @@ tests/viewers/node_modules/.installed: tests/viewers/package.json
 
 soak: install peers  ## the long form of the fault tests
 	$(BIN)/python -m pytest -m soak $(PYTEST)
+	$(BIN)/python tests/soak/hostile.py --seed $${CAUDA_HOSTILE_SEED:-20261130} --work out/hostile
 
 mutants: install peers  ## remove each safety guard once and see its test fail (an hour; goes on where it stopped)
 	nice $(BIN)/python tests/mutants/run.py

@@ -102,7 +102,8 @@ def _set_aside(conn: Connection, store: Spool) -> Iterator[Unfiled]:
             count=1,
             since=views.moment(conn, row.at) if row else None,
             why=_KINDS[row.kind] if row else "it was set aside",
-            todo=f"look at {store.relative(path)}, send the image again if its study needs it, then remove the file",
+            todo=f"look at {store.relative(path)}, send the image again if its study needs it, then remove the file; "
+            f"`cauda unfiled release {path.name}` has it filed again",
             study_uid=row.study_uid if row else None,
         )
     if len(files) > _SHOWN:

@@ -21,6 +21,7 @@ from cauda.deploy import (
     cli_run,
     cli_simulate,
     cli_studies,
+    cli_unfiled,
     output,
 )
 
@@ -42,6 +43,7 @@ app.command()(cli_doctor.doctor)
 app.add_typer(cli_studies.app, name="studies")
 app.add_typer(cli_deliveries.app, name="deliveries")
 app.add_typer(cli_peers.app, name="peers")
+app.add_typer(cli_unfiled.app, name="unfiled")
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_models.app, name="models")
 

@@ -38,6 +38,7 @@ EVENTS = {
     "image_broken": "An image came again without a picture that can be decoded; the earlier one stays",
     "image_mended": "An image that could not be decoded came again whole, and takes the place of the broken one",
     "object_quarantined": "An object ended the listener {deaths} times while it was filed, and is kept aside: {path}",
+    "object_released": "An operator has it filed again: {path}",
     "object_unfiled": "An object that says no study was kept aside: {path}",
     "archive_listed": "The archive said what it lists of this study",
     "identity_not_checked": "The archive cannot be asked whose study this is: sent as received",

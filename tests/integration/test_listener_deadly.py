@@ -10,6 +10,7 @@ from pathlib import Path
 
 import builders
 import pytest
+from listener_house import listener
 from peers import until
 from pydicom import Dataset
 
@@ -117,14 +118,37 @@ def test_an_image_that_ends_the_listener_is_set_aside_and_the_rest_is_filed(
     assert not (data / "arrivals" / "dead").exists()
 
 
-def test_an_image_that_was_being_filed_when_the_listener_was_killed_is_filed_like_any(tmp_path: Path) -> None:
-    """Once or twice that happens to any image."""
-    data = tmp_path / "data"
-    folder = left_behind(data, builders.mr_study("killed", axial=2, sagittal=2), in_slots=False)
-    suspects.write(folder, {f"{place:04d}.dcm": suspects.MAX_DEATHS - 2 for place in range(4)})
-    starts, _ = starts_until_filed(data, 4, "part10", "digests")
-    assert starts == 1
-    assert not list((data / "unfiled").iterdir())
+def cauda(command: str, data: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "cauda.deploy", "unfiled", command, *words, "--data", str(data)]
+    return subprocess.run(arguments, check=False, capture_output=True, text=True)
+
+
+def test_what_was_set_aside_is_named_and_filed_again_when_an_operator_says_so(tmp_path: Path) -> None:
+    """After an update that mends the fault; where it does not, it is set aside again."""
+    (image,) = builders.mr_study("released", axial=1, sagittal=0)
+    with listener(tmp_path / "data") as running:
+        kept = running.data / "unfiled" / "0001.dcm"
+        kept.write_bytes(builders.part10(image))
+        listed = cauda("list", running.data)
+        assert "0001.dcm" in listed.stdout
+        for name in ("0002.dcm", "../ledger.sqlite", "/etc/passwd", "."):
+            assert cauda("release", running.data, name).returncode == 3
+        assert cauda("release", running.data, "0001.dcm").returncode == 0
+        until(lambda: running.rows(schema.instance), what="it filed")
+        assert running.row(schema.instance)["sop_uid"] == image.SOPInstanceUID
+        until(lambda: not list((running.data / "arrivals").glob("released-*")), what="the folder gone")
+        assert not list((running.data / "unfiled").iterdir())
+
+
+def test_a_death_or_two_set_nothing_aside(tmp_path: Path) -> None:
+    """A listener is killed for other reasons; some image is always being filed then."""
+    for deaths in range(2):
+        data = tmp_path / f"{deaths}"
+        folder = left_behind(data, builders.mr_study("killed", axial=2, sagittal=2), in_slots=False)
+        suspects.write(folder, {f"{place:04d}.dcm": deaths for place in range(4)})
+        starts, _ = starts_until_filed(data, 4, "part10", "digests")
+        assert starts == 1
+        assert not list((data / "unfiled").iterdir())
 
 
 def test_what_is_being_filed_is_written_down_under_the_name_that_it_is_found_by(tmp_path: Path) -> None:

@@ -217,3 +217,4 @@ def test_a_study_of_which_nothing_can_be_decoded_is_rejected_with_the_reason(tmp
     images = builders.mr_study("deadly", axial=5, sagittal=5, PatientComments="abort")
     report = analysed(tmp_path / "study", images)
     assert (report.status, report.reason) == (Status.REJECTED, Reason.UNDECODABLE)
+    assert "status -6" in report.reason_text
