@@ -278,6 +278,16 @@ def test_items_in_items_count_as_items_do(undefined: bool) -> None:
     assert refused(data, max_items=1000).reason is Reason.TOO_LARGE
 
 
+def test_items_of_many_small_sequences_count_together() -> None:
+    inner = (ITEM + bytes(4)) * 20
+    many = b"".join(
+        b"\x09\x00" + number.to_bytes(2, "little") + b"SQ\0\0" + len(inner).to_bytes(4, "little") + inner
+        for number in range(0x1100, 0x1100 + 100)
+    )
+    assert refused(with_sequence(many), max_items=1000).reason is Reason.TOO_LARGE
+    assert head.parse(with_sequence(many), EXPLICIT, max_bytes=BOUND, limits=Limits(max_items=3000))
+
+
 def test_items_count_in_implicit_data_sets_too() -> None:
     dataset = image()
     dataset.ReferencedStudySequence = Items([Dataset() for _ in range(1001)])
