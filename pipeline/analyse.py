@@ -116,7 +116,8 @@ def _analyse(
 def _why_unreadable(uses: Mapping[Acquisition, StackUse], found: Sequence[Series]) -> tuple[Reason, str]:
     if any(use.reason is Reason.CONTRASTS_NOT_TOLD_APART for use in uses.values()):
         return Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: {Reason.CONTRASTS_NOT_TOLD_APART.text}"
-    return Reason.UNDECODABLE, f"axial T2 cannot be decoded; found: {what_was_found(found)}"
+    why = next((f" ({use.note})" for use in uses.values() if use.reason is Reason.UNDECODABLE and use.note), "")
+    return Reason.UNDECODABLE, f"axial T2 cannot be decoded{why}; found: {what_was_found(found)}"
 
 
 @contextmanager

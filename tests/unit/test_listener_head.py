@@ -282,10 +282,10 @@ def test_items_of_many_small_sequences_count_together() -> None:
     inner = (ITEM + bytes(4)) * 20
     many = b"".join(
         b"\x09\x00" + number.to_bytes(2, "little") + b"SQ\0\0" + len(inner).to_bytes(4, "little") + inner
-        for number in range(0x1100, 0x1100 + 100)
+        for number in range(0x1100, 0x1100 + 200)
     )
     assert refused(with_sequence(many), max_items=1000).reason is Reason.TOO_LARGE
-    assert head.parse(with_sequence(many), EXPLICIT, max_bytes=BOUND, limits=Limits(max_items=3000))
+    assert head.parse(with_sequence(many), EXPLICIT, max_bytes=BOUND, limits=Limits(max_items=4000))
 
 
 def test_items_count_in_implicit_data_sets_too() -> None:
