@@ -206,13 +206,14 @@ def _check_study(
         raise Rejected(reason, f"{reason.text}; needed: axial and sagittal T2 of the lumbar spine")
     if len(images) < MIN_SLICES and not _any_readable(found):
         raise Rejected(Reason.UNDECODABLE, f"{Reason.UNDECODABLE.text}; found: {what_was_found(found)}")
+    axial = wanted(found, "axial")
+    few = sum(one.slices for one in axial) < MIN_SLICES
+    uses |= {one: one.use(Reason.TOO_FEW_SLICES) for one in axial if few}
     shared = shared_words({one.uid: one.frames for one in found})
     if excluded := exclusions.study_exclusion([one.header for one in found], options.denied_exams, shared):
         raise Rejected(*excluded)
-    axial = wanted(found, "axial")
-    if sum(one.slices for one in axial) < MIN_SLICES:
+    if few:
         reason = Reason.TOO_FEW_SLICES if axial else Reason.NO_AXIAL_T2
-        uses |= {one: one.use(reason) for one in axial}
         raise Rejected(reason, f"{reason.text}; found: {what_was_found(found)}; needed: axial T2 of the lumbar spine")
 
 
