@@ -22,7 +22,9 @@ from cauda.core import peers, schema
 from cauda.core.domain import Reason
 from cauda.core.peers import Verdict
 from cauda.core.schema import PeerRule
+from cauda.listener import dimse
 from cauda.listener.guests import Guests
+from cauda.listener.landing import Door
 
 pytestmark = [pytest.mark.peers]
 STRANGER = "127.0.0.2"
@@ -89,8 +91,21 @@ def test_an_unlisted_caller_that_states_its_title_is_told_why_and_listed_by_it(t
 
 
 @pytest.mark.usefixtures("data_path")
-def test_no_number_of_callers_at_once_gets_past_a_cap(tmp_path: Path) -> None:
+def test_no_number_of_callers_at_once_gets_past_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are judged before the first association is established."""
     callers, most = 12, 3
+    judged, judge, established = list[object](), dimse._judge, dimse._established
+
+    def count(event: Any, where: Door) -> None:
+        judge(event, where)
+        judged.append(event)
+
+    def wait(event: Any, where: Door) -> None:
+        until(lambda: len(judged) >= callers, what="all of them judged")
+        established(event, where)
+
+    monkeypatch.setattr(dimse, "_judge", count)
+    monkeypatch.setattr(dimse, "_established", wait)
     limits = {"min_free_bytes": 0, "max_associations_per_peer": most}
     with listener(tmp_path / "data", limits=limits) as house, ExitStack() as held:
         peers_ = [held.enter_context(connected(house.ports.dimse)) for _ in range(callers)]
