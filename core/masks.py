@@ -14,7 +14,9 @@ _SHORTEST = 4  # a shorter "secret" would mask half of every sentence
 # Up to the last @ before a blank or quote: a password may hold / and @ that nobody encoded.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s'\"<>]*)@")
 _QUERY = re.compile(r"([?&;][^=&;\s'\"<>]*=)[^&;\s'\"<>#]+")
-_DSN = re.compile(r"(?i)\b(password|passwd|token|secret|api[_-]?key)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;]+)")
+_DSN = re.compile(
+    r"(?i)\b(password|passwd|token|secret|api[_-]?key)(\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s,;]+)"
+)  # libpq's form
 
 
 def masked(text: str, secrets: frozenset[str] = frozenset()) -> str:
