@@ -21,7 +21,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import RowMapping, update
 
-from cauda.core import ledger, schema
+from cauda.core import ledger, processes, schema
 from cauda.core.schema import StudyState
 from cauda.core.settings import Settings
 from cauda.core.spool import Spool
@@ -124,6 +124,8 @@ def opened(data: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iter
     on_our_clock = functools.partial(ledger.open_ledger, clock=ledger.fixed_clock(time.read))
     monkeypatch.setattr(ledger, "open_ledger", on_our_clock)
     monkeypatch.setattr(completeness, "tick", counted)
+    # A step of the test's clock stands for many heartbeats: it is no absence of the listener.
+    monkeypatch.setattr(processes, "GAP_S", 2 * _IDLE_STEP_S)
     monkeypatch.setattr(serve, "_TICK_S", 0.01)
     monkeypatch.setattr(serve, "_SEEN_EVERY_S", 0.0)
     server = {"after_release_s": 600, "quiet_s": 600, "hard_age_s": 5400}
