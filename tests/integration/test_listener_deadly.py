@@ -72,6 +72,15 @@ def left_behind(data: Path, images: list[Dataset], *, in_slots: bool) -> Path:
     return arrivals.folder
 
 
+def arrivals(data: Path) -> list[Path]:
+    """What is still to be filed; a folder may go while it is looked into."""
+    found: list[Path] = []
+    for folder in (data / "arrivals").iterdir():
+        with suppress(FileNotFoundError):
+            found += folder.glob("*.dcm")
+    return found
+
+
 def starts_until_filed(data: Path, count: int, where: str, function: str) -> tuple[int, ledger.Ledger]:
     """Start a listener again and again, as systemd does, until one has filed so many images and lives."""
     book = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
@@ -88,7 +97,7 @@ def starts_until_filed(data: Path, count: int, where: str, function: str) -> tup
         until(lambda process=process: process.poll() is not None or filed() == count, timeout=60, what="an end")
         alive = process.poll() is None
         if alive:
-            until(lambda: not list((data / "arrivals").glob("*/*.dcm")), what="nothing left to file")
+            until(lambda: not arrivals(data), what="nothing left to file")
             process.stdin.close()
             assert process.wait(30) == 0
             return start, book

@@ -142,7 +142,8 @@ def test_a_deflate_bomb_is_refused_without_being_inflated(tmp_path: Path) -> Non
     packed = zlib.compressobj(wbits=-15)
     bomb = packed.compress(image("1.2.3.4.5")) + b"".join(packed.compress(bytes(MIB)) for _ in range(1024))
     bomb += packed.flush()
-    with door(tmp_path, max_object_bytes=8 * MIB) as house, connected(house.ports.dimse) as peer:
+    waits = {"network_timeout_s": 30, "dimse_timeout_s": 30}  # inflating up to the limit takes a busy machine seconds
+    with door(tmp_path, max_object_bytes=8 * MIB, **waits) as house, connected(house.ports.dimse) as peer:
         before = resident_bytes()
         associated(peer)
         answer = peer.store(5, MR, "1.2.3.4.5", bomb)
