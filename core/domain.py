@@ -88,6 +88,8 @@ class Reason(StrEnum):
     # A level is not graded.
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
+    CANAL_OUTSIDE_FIELD = "canal_outside_field"
+    NO_SAGITTAL = "no_sagittal"
     LEVELS_NOT_COUNTED = "levels_not_counted"
     POSITION_NOT_SHARED = "position_not_shared"
     MOTION = "motion"
@@ -205,6 +207,8 @@ class Reason(StrEnum):
 REASON_TEXT: dict[Reason, str] = {
     Reason.NO_BUNDLE: "no grading model installed",
     Reason.NOT_IMAGED: "no axial slice at this level",
+    Reason.CANAL_OUTSIDE_FIELD: "canal outside the field of the axial images",
+    Reason.NO_SAGITTAL: "no sagittal series",
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
     Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",
     Reason.MOTION: "motion. Severe stenosis not excluded",

@@ -26,11 +26,13 @@ from cauda.core.schema import ResultKind, RevisionKind
 from cauda.core.settings import Decoding, Settings
 from cauda.pipeline import report_json, words
 from cauda.pipeline.analyse import Analysis, AnalysisOptions, analyse_study
+from cauda.pipeline.frames import text
 from cauda.pipeline.occlusion import HeatMap, heat_maps
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
 from cauda.worker.results import Origin, make, ordered_as_lumbar, result_context
 
+_PLACE = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient")  # what copies of an image have in common
 REPORT, EXPERIMENTAL = "report.json", "experimental.json"
 _OBJECT = {ResultKind.SR: "sr.dcm", ResultKind.SC: "sc.dcm", ResultKind.HEAT_MAP: "heat.dcm"}
 _PICTURE = {ResultKind.SC: "sc.png", ResultKind.HEAT_MAP: "heat.png"}
@@ -38,11 +40,23 @@ _PICTURE = {ResultKind.SC: "sc.png", ResultKind.HEAT_MAP: "heat.png"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """One study's files, one per SOP instance, and how many files were not DICOM."""
+    """One study's files, one per SOP instance, and how many others were left out."""
 
     study_uid: str
     paths: tuple[Path, ...]
     not_dicom: int
+    copies: int = 0  # of images that are there already
+    unreadable: int = 0  # used, as images that cannot be decoded
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not used of the folder, in words."""
+        said = (
+            (self.not_dicom, "not DICOM"),
+            (self.copies, "a copy of another file"),
+            (self.unreadable, "not readable"),
+        )
+        return tuple(f"{count} file{'s'[: count > 1]} not used: {why}" for count, why in said if count)
 
 
 def folder_of(root: Path, study_uid: str | None = None) -> Folder:
@@ -50,14 +64,20 @@ def folder_of(root: Path, study_uid: str | None = None) -> Folder:
     if not root.is_dir():
         raise Rejected(Reason.FILE_MISSING, f"{root} is not a folder")
     studies: dict[str, dict[str, Path]] = defaultdict(dict)
-    not_dicom = 0
+    not_dicom = copies = 0
+    shared: dict[str, int] = defaultdict(int)
+    places: dict[Path, tuple[str, ...]] = {}
     for path in sorted(one for one in root.rglob("*") if one.is_file() and one.name != "DICOMDIR"):
         header = _header(path)
         if header is None:
             not_dicom += 1
             continue
         uid = str(header.get("StudyInstanceUID") or "")
-        studies[uid].setdefault(str(header.get("SOPInstanceUID") or path), path)
+        places[path] = tuple(text(header, keyword) for keyword in _PLACE)
+        kept = studies[uid].setdefault(text(header, "SOPInstanceUID") or str(path), path)
+        if kept is not path:
+            copies += places[kept] == places[path]
+            shared[uid] += places[kept] != places[path]
     unnamed = studies.pop("", {})  # files whose header is empty belong to whatever stands beside them
     if study_uid is not None:
         studies = {uid: files for uid, files in studies.items() if uid == study_uid}
@@ -68,7 +88,14 @@ def folder_of(root: Path, study_uid: str | None = None) -> Folder:
             Reason.NOT_DICOM, f"{len(studies)} studies in {root}; say which with --study: {', '.join(studies)}"
         )
     uid, files = next(iter(studies.items()), ("", {}))
-    return Folder(study_uid=uid, paths=tuple((unnamed | files).values()), not_dicom=not_dicom)
+    if shared[uid]:
+        raise Rejected(
+            Reason.NOT_DICOM,
+            f"{shared[uid]} files in {root} have the SOP Instance UID of another image of the study, as in data sets "
+            "that number each series from 1; give each image a UID of its own. Nothing was analysed",
+        )
+    paths = tuple((unnamed | files).values())
+    return Folder(study_uid=uid, paths=paths, not_dicom=not_dicom, copies=copies, unreadable=len(unnamed))
 
 
 def _header(path: Path) -> Dataset | None:
@@ -95,9 +122,9 @@ def analyse(folder: Folder, parts: Parts | None, settings: Settings, clock: Call
         images = [_image(path, decoder) for path in folder.paths]
         inputs = [one.header for one in images if headers.role(one.header).is_input]
         if identity.conflict([identity.stated(header, folder.study_uid) for header in inputs]):
-            text = "images of this study name more than one patient"
+            why = "images of this study name more than one patient"
             report = Report(
-                study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=text
+                study_instance_uid=folder.study_uid, status=Status.HELD, reason=Reason.IDENTITY_MIXED, reason_text=why
             )
             return Analysis(report=report)
         denied = tuple(rf"(?<!\w){re.escape(words.folded(word))}(?!\w)" for word in settings.grading.deny_exams)

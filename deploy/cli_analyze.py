@@ -45,6 +45,8 @@ def analyze(
     except Rejected as error:  # of the command, not of a study
         output.complain(error.message)
         raise typer.Exit(output.FAILED) from None
+    for line in found.left_out:
+        output.complain(line)
     parts = work.parts_of(settings.grading.bundle, fingerprint.bundle_digest)
     analysis = work.analyse(found, parts, settings, time.perf_counter)
     wanted = heat_map or settings.grading.heat_map_page

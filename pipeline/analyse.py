@@ -105,7 +105,9 @@ def _analyse(
         counted = count(found, parts, uses)
     report = replace(report, series=_updated(found, uses))
     if counted.levels is None or counted.series is None:
-        return Analysis(report=replace(report, findings=_ungraded(Reason.LEVELS_NOT_COUNTED), timings_ms=timings))
+        seen = any(one.plane == "sagittal" for each in found for one in each.acquisitions)
+        why = Reason.LEVELS_NOT_COUNTED if seen else Reason.NO_SAGITTAL
+        return Analysis(report=replace(report, findings=_ungraded(why), timings_ms=timings))
     with _timed("grade", timings, options.clock):
         report = _graded(report, found, uses, axial, counted, counted.series, counted.levels, parts)
     with _timed("pictures", timings, options.clock):

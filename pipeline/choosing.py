@@ -136,20 +136,28 @@ def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Seque
                 continue
             if reason := one.reason or reasons.get(one) or axial.uses[one].reason:
                 return reason
-    return None
+    beside = (
+        frame for series in axial.found for one in series.acquisitions if one.plane == "axial" for frame in one.frames
+    )
+    outside = any(cuts(frame, point, levels.canal_mm) for frame in beside)
+    return Reason.CANAL_OUTSIDE_FIELD if outside else None
 
 
 def covers(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
     """Whether a frame cuts across the canal at a point, on its own image."""
+    if not cuts(frame, point_mm, canal_mm):
+        return False
     offset = np.asarray(point_mm) - frame.position
-    distance = float(frame.normal @ offset)
-    if abs(distance) > COVERS_MM:
-        return False
     rows, columns = frame.shape
-    center = crossing(canal_mm, frame.position, frame.normal, point_mm)
-    if center is None or squareness(frame.normal, center, canal_mm) <= MOST_OBLIQUE:
-        return False
     col, row = (
         float(axis @ offset) / mm for axis, mm in zip((frame.right, frame.down), frame.spacing[::-1], strict=True)
     )
     return 0 <= col < columns and 0 <= row < rows
+
+
+def cuts(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
+    """Whether a frame's plane cuts across the canal at a point, wherever the image ends."""
+    if abs(float(frame.normal @ (np.asarray(point_mm) - frame.position))) > COVERS_MM:
+        return False
+    center = crossing(canal_mm, frame.position, frame.normal, point_mm)
+    return center is not None and squareness(frame.normal, center, canal_mm) > MOST_OBLIQUE

@@ -62,7 +62,7 @@ def count(found: Sequence[Series], parts: Parts, uses: dict[Acquisition, StackUs
                 candidates.append(_Candidate(series=one, volume=volume, levels=levels))
     if not candidates:
         if against:
-            raise Rejected(Reason.NOT_LUMBAR, f"{Reason.NOT_LUMBAR.text}: {against[0]}")
+            raise Rejected(Reason.NOT_LUMBAR, f"lumbar spine not recognised: {against[0]}")
         return Count()
     best = min(candidates, key=lambda one: (one.levels.doubt in _CURABLE, not is_fluid_bright(one)))
     uses[best.series] = _used(best)

@@ -23,11 +23,12 @@ MIN_PROBABILITY = 0.5
 def why_not_lumbar(levels: Levels | None, check: LumbarCheck | None) -> str | None:  # noqa: PLR0911  # one a reason
     """What speaks against a lumbar spine, in words; None when nothing does."""
     if levels is None:
-        return "no discs along a spinal canal were seen"
+        return "no disc found"
     found = [levels.discs[level] for level in Level if level in levels.discs]
     alone = levels.doubt is Reason.SACRUM_NOT_SHOWN
     if len(found) < (MIN_DISCS_ALONE if alone else MIN_DISCS):
-        return f"only {len(found)} discs along a spinal canal were seen" + (", and no sacrum" if alone else "")
+        count = "1 disc" if len(found) == 1 else f"{len(found)} discs"
+        return f"{count} found" + (", and no sacrum" if alone else "")
     spacing = float(np.median(np.diff([disc.along_mm for disc in found])))
     if not SPACING_MM[0] <= spacing <= SPACING_MM[1]:
         return f"discs lie {spacing:.0f} mm apart, lumbar ones {SPACING_MM[0]:.0f} to {SPACING_MM[1]:.0f}"

@@ -54,7 +54,8 @@ def render_heat_page(
             drawing.write(draw, at, words.RESEARCH, 15, drawing.MUTED, anchor="ms")
     _legend(draw, places[-1])
     y = top + 2 * height
-    drawing.write(draw, (EDGE, y + 14), words.NUMBERING, drawing.fitted(words.NUMBERING, WIDTH - 2 * EDGE, 22, 16))
+    if numbering := words.numbering_words(report):
+        drawing.write(draw, (EDGE, y + 14), numbering, drawing.fitted(numbering, WIDTH - 2 * EDGE, 22, 16))
     bottom = foot(draw, y + 26, report, context)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(bottom))))
 

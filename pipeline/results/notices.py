@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cauda.core.domain import Report
+from cauda.core.domain import Reason, Report
 from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.context import ResultContext
 from cauda.pipeline.results.margins import EDGE, WIDTH, foot, header
@@ -20,9 +20,11 @@ def render_not_analysed(report: Report, context: ResultContext) -> NDArray[np.ui
     if report.reason is None:
         raise ValueError("a report without a reason was analysed")
     stated = words.guarded(report, report.reason_text).split("; ")
-    found = [part for part in stated if part and part != report.reason.text]
+    # what no picture shows is not another part of the body: the reason in full says which of the two it is
+    headline = stated[0].partition(":")[0] if report.reason is Reason.NOT_LUMBAR and stated[0] else report.reason.text
+    found = [part for part in stated if part and part not in {report.reason.text, headline}]
     details = (*(f"{part[:1].upper()}{part[1:]}." for part in found), words.NO_GRADES)
-    return _notice(report, context, f"NOT ANALYSED: {report.reason.text}", details)
+    return _notice(report, context, f"NOT ANALYSED: {headline}", details)
 
 
 def render_retracted(report: Report, context: ResultContext, why: str) -> NDArray[np.uint8]:

@@ -36,15 +36,16 @@ def render_page(report: Report, pictures: Pictures, context: ResultContext) -> N
     for finding in findings:
         draw_row(draw, y, report, finding, pictures.tiles.get(finding.level))
         y += HEIGHT
-    y = _numbering(draw, y + 6)
+    y = _numbering(draw, y + 6, words.numbering_words(report))
     y = _pictures(page, y + 10, report, findings, pictures, context)
     bottom = foot(draw, y + 8, report, context)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(bottom))))
 
 
-def _numbering(draw: ImageDraw.ImageDraw, y: int) -> int:
-    size = drawing.fitted(words.NUMBERING, WIDTH - 2 * EDGE, 22, 16)
-    drawing.write(draw, (EDGE, y + 20), words.NUMBERING, size)
+def _numbering(draw: ImageDraw.ImageDraw, y: int, text: str | None) -> int:
+    if text is None:
+        return y
+    drawing.write(draw, (EDGE, y + 20), text, drawing.fitted(text, WIDTH - 2 * EDGE, 22, 16))
     return y + 28
 
 

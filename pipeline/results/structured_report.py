@@ -140,7 +140,8 @@ def _procedures(sources: Sequence[Dataset]) -> list[Dataset]:
 
 def _statements(report: Report, context: ResultContext) -> Iterable[Dataset]:
     """What holds for the document as a whole, in words and where there is one with its code."""
-    yield text(CONTAINS, codes.NUMBERING, words.NUMBERING)
+    if numbering := words.numbering_words(report):
+        yield text(CONTAINS, codes.NUMBERING, numbering)
     if report.level_doubt is not None:
         yield code(CONTAINS, codes.NUMBERING_DOUBT, codes.reason_code(report.level_doubt))
         yield text(CONTAINS, codes.COMMENT, words.doubt_words(report.level_doubt))

@@ -25,6 +25,11 @@ _VERTEBRA = re.compile(r"(?i)(?<![a-z0-9])L[1-6](?![0-9])")
 DESCRIPTION = "CAUDA AI canal unverified"  # hanging protocols match words: no sequence, plane or region in it
 
 
+def numbering_words(report: Report) -> str | None:
+    """How levels were counted; None where they were not, or where the count is in doubt (CLINICAL.md 9)."""
+    return NUMBERING if report.levels_from is not None and report.level_doubt is None else None
+
+
 def canal_findings(report: Report) -> tuple[Finding, ...]:
     """The central canal at every level, cranial to caudal; ValueError unless each has exactly one finding."""
     found = [finding for finding in report.findings if finding.condition is Condition.CANAL]
