@@ -178,7 +178,7 @@ def test_without_a_sagittal_series_no_level_is_named() -> None:
     report = _analyse(images).report
     assert report.status is Status.REPORTED
     assert report.levels_from is None
-    assert {finding.abstained for finding in report.findings} == {Reason.LEVELS_NOT_COUNTED}
+    assert {finding.abstained for finding in report.findings} == {Reason.NO_SAGITTAL}
 
 
 def test_a_sagittal_t1_names_the_levels_where_there_is_no_t2() -> None:

@@ -122,6 +122,7 @@ PADDINGS = [  # signed, bits stored, in the samples, Pixel Padding Value and Ran
     (False, 16, 65535, ("SS", -1), None),
     (False, 12, 4095, ("US", 4095), None),
     (False, 12, 63536, ("US", 63536), None),  # bits above the stored ones count as part of it
+    (False, 12, 63536, ("US", 63540), ("US", 63530)),
     (True, 12, -2048, ("SS", -2048), None),
     (True, 12, -2000, ("US", 2096), None),
     (False, 16, 60000, ("SL", 60000), None),

@@ -34,7 +34,7 @@ FOOTER = (
     "Central canal only. Not assessed: lateral recess, foramen, herniation, fracture, tumour, infection, conus, "
     "alignment. No result is not a normal result. Cauda sends no alerts."
 )
-NOT_COUNTED = "levels cannot be counted"
+NOT_COUNTED = "no sagittal series"
 CONUS = "NOT GRADED: cord/conus on this slice"
 RETRACTED = "RETRACTED: DO NOT USE"
 BY_HAND = "still visible in PACS, delete by hand"
