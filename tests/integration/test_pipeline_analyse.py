@@ -262,15 +262,20 @@ def test_the_lumbar_check_by_picture_has_a_veto() -> None:
     assert report.reason is Reason.NOT_LUMBAR
 
 
-def test_the_worst_of_the_neighbours_counts() -> None:
-    """Darkness that only the slice 4 mm below the disc shows."""
-    blocks = axial_block(SPINE, 2)
-    below = axial_block(replace(SPINE, dark={2: 0.05}), 2)[3]
-    images = [*sagittal(SPINE), *blocks[:3], below, *blocks[4:]]
-    finding = _analyse(images).report.findings[2]
+@pytest.mark.parametrize("place", [1, 3])
+def test_the_worst_of_the_neighbours_counts(place: int) -> None:
+    """Darkness that only the slice 4 mm above or below the disc's middle shows, not the one through it."""
+    disc = 3  # not tilted: its point lies in the block's middle plane, slice 2
+    assert SPINE.disc_point(disc) == SPINE.plane_point(disc)
+    block = axial_block(SPINE, disc)
+    beside = axial_block(replace(SPINE, dark={disc: 0.05}), disc)[place]
+    images = [*sagittal(SPINE), *block[:place], beside, *block[place + 1 :]]
+    finding = _analyse(images).report.findings[1]
     assert finding.grade == "Severe"
     assert finding.axial is not None
-    assert finding.axial.sop_instance_uid == below.header.SOPInstanceUID
+    assert finding.axial.sop_instance_uid == beside.header.SOPInstanceUID
+    usual = _analyse([*sagittal(SPINE), *block]).report.findings[1]
+    assert usual.grade == "Normal/Mild"
 
 
 def test_a_distant_crop_and_an_uncertain_answer_are_not_graded() -> None:
