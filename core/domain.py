@@ -92,6 +92,11 @@ class Reason(StrEnum):
     NO_SAGITTAL = "no_sagittal"
     LEVELS_NOT_COUNTED = "levels_not_counted"
     POSITION_NOT_SHARED = "position_not_shared"
+    PIXEL_SIZE_DOUBTFUL = "pixel_size_doubtful"
+    SAGITTAL_PIXEL_SIZE_DOUBTFUL = "sagittal_pixel_size_doubtful"
+    GREY_VALUES_INVERTED = "grey_values_inverted"
+    LEVELS_FROM_T1 = "levels_from_t1"
+    CANAL_NOT_FOUND = "canal_not_found"
     MOTION = "motion"
     WRAP = "wrap"
     NOISE = "noise"
@@ -211,6 +216,11 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NO_SAGITTAL: "no sagittal series",
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
     Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",
+    Reason.PIXEL_SIZE_DOUBTFUL: "axial pixel size doubtful",
+    Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL: "sagittal pixel size doubtful",
+    Reason.GREY_VALUES_INVERTED: "axial grey values look inverted",
+    Reason.LEVELS_FROM_T1: "levels seen on sagittal T1 only",
+    Reason.CANAL_NOT_FOUND: "canal not found on this slice",
     Reason.MOTION: "motion. Severe stenosis not excluded",
     Reason.WRAP: "wrap-around. Severe stenosis not excluded",
     Reason.NOISE: "noise. Severe stenosis not excluded",

@@ -140,6 +140,9 @@ def _graded(
     levels: Levels,
     parts: Parts,
 ) -> Report:
+    if not counted.fluid_bright:
+        none = tuple(_located(Finding(level=level, abstained=Reason.LEVELS_FROM_T1), levels) for level in Level)
+        return replace(report, findings=none, levels_from="sagittal", level_doubt=counted.doubt)
     chosen = choose(axial, levels, sagittal)
     uses |= chosen.uses
     if all(one.reason is Reason.NOT_T2 for one in chosen.placed):

@@ -20,6 +20,12 @@ from cauda.pipeline.volume import read_volumes
 
 COVERS_MM = 6.0  # a plane this near to a level's point shows it
 
+_WHERE_UNKNOWN = {  # which levels such images show, their headers do not say
+    Reason.POSITION_NOT_SHARED,
+    Reason.PIXEL_SIZE_DOUBTFUL,
+    Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadAxial:
@@ -94,7 +100,7 @@ def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
     used: list[Placed] = []
     new: Sequence[ReadAxial] = axial.read
     while True:
-        checked = [place(one.acquisition, one.volumes, sagittal, levels.canal_mm) for one in new]
+        checked = [place(one.acquisition, one.volumes, sagittal, levels) for one in new]
         mixed = unlike([one for one in checked if one.reason is None], levels.canal_mm)
         checked = [replace(one, reason=Reason.CONTRASTS_NOT_TOLD_APART) if one in mixed else one for one in checked]
         placed += checked
@@ -136,6 +142,8 @@ def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Seque
                 continue
             if reason := one.reason or reasons.get(one) or axial.uses[one].reason:
                 return reason
+    if unknown := next((one.reason for one in placed if one.reason in _WHERE_UNKNOWN), None):
+        return unknown
     beside = (
         frame for series in axial.found for one in series.acquisitions if one.plane == "axial" for frame in one.frames
     )

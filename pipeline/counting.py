@@ -20,7 +20,7 @@ from cauda.pipeline.weighting import Weighting
 MAX_VOLUMES = 6  # a whole spine has three stations, perhaps twice
 CHECK_MM = 6.0  # the second opinion looks at the slices this near to the canal
 _CURABLE = {Reason.SACRUM_NOT_SHOWN, Reason.LEVELS_INCOMPLETE}  # another series may show more
-FLUID_RATIO = 1.0  # canal to vertebra: brighter in T2 and STIR, darker in T1
+FLUID_RATIO = 0.85  # canal to vertebra: SPIDER's 164 sagittal T2 begin at 0.83, its 153 T1 end there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +30,7 @@ class Count:
     series: Acquisition | None = None
     levels: Levels | None = None
     doubt: Reason | None = None
+    fluid_bright: bool = False  # as in T2 and STIR; T1 alone places no level's point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,7 +70,7 @@ def count(found: Sequence[Series], parts: Parts, uses: dict[Acquisition, StackUs
     other, doubt = _second_opinion(best, candidates, usable, uses, parts)
     if other is not None:
         uses[other.series] = _used(other)
-    return Count(series=best.series, levels=best.levels, doubt=doubt)
+    return Count(series=best.series, levels=best.levels, doubt=doubt, fluid_bright=is_fluid_bright(best))
 
 
 def _volumes(one: Acquisition, uses: dict[Acquisition, StackUse]) -> list[Volume]:

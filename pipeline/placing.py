@@ -1,15 +1,38 @@
-"""Axial acquisitions judged as wholes: whether they are T2 and share the sagittal images' position."""
+"""Axial acquisitions judged as wholes, by picture: their contrast, their position along the spine, their scale.
+
+Headers are believed nowhere here. A Frame of Reference UID that both share only decides what is done where the
+picture cannot tell: then it is enough, and without it the position is not verified (DESIGN.md 5.2).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cauda.core.domain import F64, Reason, Volume
+import numpy as np
+
+from cauda.core.domain import Reason, Volume
+from cauda.pipeline.agreement import SCALES, Agreement, agreement, information_here, lines
 from cauda.pipeline.axial import through_canal
-from cauda.pipeline.canal import fluid_is_bright, fluid_map, same_place
 from cauda.pipeline.frames import text
+from cauda.pipeline.levels import Levels
 from cauda.pipeline.series import Acquisition
+
+# All limits: docs/picture-checks.md.
+DISPLACED_MM = 5.0  # along the spine; the next slice is 4 mm away
+BESIDE_MM = 8.0  # to the side and in depth: the crop reaches farther, and breathing moves that much
+SURE = 0.8  # ambiguity up to which a place is the only one
+BETTER = 1.15  # how many times the information another place or scale must share to be believed,
+LEAST = 0.03  # and by how many nats more
+BETTER_OF_FEW = 1.6  # the same where few lines cross: on real anatomy one disc's block is like another's
+FEW_LINES = 100
+SCALE_LEAST = 0.05
+FLUID = 0.75  # ``fluid`` and ``alike`` together: T1 reaches 0.7, T2 begins at 0.9
+INVERTED = -0.4  # ``alike``
+TRUE_SIZE = 2.0  # and how many times, to say which size is not true
+_EVEN = tuple((one, one) for one in np.exp(np.arange(-0.60, 0.61, 0.04)).tolist())  # a step moves the canal by 4 mm
+_UNEVEN = tuple(pair for one in SCALES for pair in ((one, 1 / one), (one, 1.0), (1.0, one)))
+_FEW = 8  # slices are enough to try another size of pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -22,21 +45,78 @@ class Placed:
     reason: Reason | None = None
 
 
-def place(one: Acquisition, volumes: Sequence[Volume], sagittal: Acquisition, canal_mm: F64) -> Placed:
-    """Check one axial acquisition by picture, whatever its headers state.
-
-    A Frame of Reference UID of its own forbids nothing (DESIGN.md 5.2).
-    """
+def place(one: Acquisition, volumes: Sequence[Volume], sagittal: Acquisition, levels: Levels) -> Placed:
+    """Check one axial acquisition against the sagittal pictures that named the levels."""
     frame_of_reference = text(one.header, "FrameOfReferenceUID")
     shared = bool(frame_of_reference) and frame_of_reference == text(sagittal.header, "FrameOfReferenceUID")
-    crossing = through_canal(volumes, canal_mm)
-    reason = None
-    if crossing:
-        answer = fluid_map(crossing)
-        if not shared and not same_place(answer):
-            reason = Reason.POSITION_NOT_SHARED
-        elif not fluid_is_bright(answer):
-            reason = Reason.NOT_T2
-    elif not shared:
-        reason = Reason.POSITION_NOT_SHARED
+    reason = _against(volumes, levels, shared=shared)
     return Placed(series=one, volumes=tuple(volumes), assumed=not shared, reason=reason)
+
+
+def _against(volumes: Sequence[Volume], levels: Levels, *, shared: bool) -> Reason | None:
+    """What speaks against these images."""
+    found = agreement(volumes, levels)
+    if found is None:
+        return None if shared else Reason.POSITION_NOT_SHARED
+    if other_scale(found):
+        return Reason.PIXEL_SIZE_DOUBTFUL
+    if not verified(found):
+        if reason := _spacing_not_true(volumes, levels, found):
+            return reason
+        if displaced(found) or not shared:
+            return Reason.POSITION_NOT_SHARED
+    return contrast_against(found)
+
+
+def elsewhere(found: Agreement) -> bool:
+    """Whether the pictures fit best at another place than stated."""
+    beside = max(abs(found.side_mm), abs(found.depth_mm)) > BESIDE_MM
+    return beside or abs(found.along_mm) > DISPLACED_MM
+
+
+def verified(found: Agreement) -> bool:
+    """Whether the pictures lie on each other, and no other place along the spine comes near."""
+    return not elsewhere(found) and found.ambiguity <= SURE
+
+
+def displaced(found: Agreement) -> bool:
+    """Whether the pictures clearly fit better at another place."""
+    better = BETTER if found.lines >= FEW_LINES else BETTER_OF_FEW
+    return elsewhere(found) and found.most > better * found.unscaled + LEAST
+
+
+def other_scale(found: Agreement) -> bool:
+    """Whether the pictures clearly fit better when one is taken for larger or smaller than stated."""
+    return found.scaled > BETTER * max(found.unscaled, found.most) + SCALE_LEAST
+
+
+def contrast_against(found: Agreement) -> Reason | None:
+    """Fluid that is dark where the sagittal T2 shows it bright."""
+    if found.alike < INVERTED:
+        return Reason.GREY_VALUES_INVERTED
+    return Reason.NOT_T2 if found.fluid + found.alike < FLUID else None
+
+
+def _spacing_not_true(volumes: Sequence[Volume], levels: Levels, stated: Agreement) -> Reason | None:
+    """Which pixels are of another size than stated: counted from the same corner, that puts the pictures together."""
+    enough = TRUE_SIZE * stated.most + SCALE_LEAST
+    for scale in (*_EVEN, *_UNEVEN):
+        if _shared([_respaced(volume, scale) for volume in volumes], levels) > enough:
+            return Reason.PIXEL_SIZE_DOUBTFUL
+    for scale in _EVEN:
+        volume = _respaced(levels.volume, scale)
+        if _shared(volumes, replace(levels, volume=volume, line=replace(levels.line, volume=volume))) > enough:
+            return Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL
+    return None
+
+
+def _shared(volumes: Sequence[Volume], levels: Levels) -> float:
+    """The information that pictures share as they lie, from a few slices."""
+    slices = through_canal(volumes, levels.canal_mm)
+    met = lines(slices[:: max(1, len(slices) // _FEW)], levels)
+    return 0.0 if met is None else information_here(met)
+
+
+def _respaced(volume: Volume, scale: tuple[float, float]) -> Volume:
+    """With pixels so many times smaller (across columns, down rows), the first one staying where it is."""
+    return replace(volume, affine=volume.affine @ np.diag([1 / scale[0], 1 / scale[1], 1.0, 1.0]))
