@@ -61,7 +61,6 @@ class Agreement:
     scale: tuple[float, float]
     scaled: float  # information at that scale, the best of those that differ from what is stated
     unscaled: float  # and as stated
-    fluid: float  # by how much, of log brightness, the axial picture is brighter where the sagittal canal is
     alike: float  # correlation of the grey values in and round the canal
 
     @property
@@ -113,7 +112,6 @@ def fitted(met: Lines) -> Agreement | None:
     most, side, depth = _beside(met, where, depths[int(found[where].argmax())])
     scales = _scaled(_fewer(met))
     scale = max((one for one in scales if abs(one[0] - 1) > SAME_SIZE), key=lambda one: scales[one])
-    fluid, alike = _contrast(met, axial, inside)
     return Agreement(
         lines=len(met.across),
         along_mm=float(along[where]),
@@ -125,21 +123,18 @@ def fitted(met: Lines) -> Agreement | None:
         chance=float(np.median(best)),
         scale=scale,
         scaled=scales[scale],
-        unscaled=max(shared for one, shared in scales.items() if abs(one[0] - 1) <= SAME_SIZE),
-        fluid=fluid,
-        alike=alike,
+        unscaled=scales[1.0, 1.0],
+        alike=_alike(met, axial, inside),
     )
 
 
-def _contrast(met: Lines, axial: F32, inside: NDArray[np.bool_]) -> tuple[float, float]:
-    """``fluid`` and ``alike`` of an ``Agreement``, at no shift."""
+def _alike(met: Lines, axial: F32, inside: NDArray[np.bool_]) -> float:
+    """The correlation of both pictures' greys in and round the canal, at no shift; 0 where it cannot be said."""
     near = inside & (np.abs(met.across) <= CANAL_MM[0]) & (np.abs(met.down) <= CANAL_MM[1])
     a, s = axial[near], _flat(met.grey)[near]
     if len(a) < _MIN_CANAL or s.std() == 0 or a.std() == 0:
-        return 0.0, 0.0
-    dark, bright = np.quantile(s, (0.35, 0.75))
-    fluid = float(np.median(a[s >= bright]) - np.median(a[s <= dark]))
-    return fluid, float(np.corrcoef(a, s)[0, 1])
+        return 0.0
+    return float(np.corrcoef(a, s)[0, 1])
 
 
 def _fewer(met: Lines) -> Lines:

@@ -146,7 +146,7 @@ def _graded(
     chosen = choose(axial, levels, sagittal)
     uses |= chosen.uses
     if all(one.reason is Reason.NOT_T2 for one in chosen.placed):
-        raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted")
+        raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted, or inverted")
     slices = {level: [replace(one, center_mm=refined(one)) for one in here] for level, here in chosen.slices.items()}
     looks = {level: grade.looks(level, here, parts) for level, here in slices.items()}
     findings = grade.findings(looks, parts)

@@ -1,4 +1,4 @@
-"""The canal on an axial slice: its centre refined by the body's symmetry, and whether its fluid is bright."""
+"""The canal on an axial slice: its centre refined by the body's symmetry, and how bright its fluid is."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ _CORE_MM = 6.0
 _RING_MM = (9.0, 16.0)
 _SEARCH_MM = 24.0
 _MAP_MM = 2.0
-_AGREE_MM = 10.0
-_BRIGHT = 0.05  # of the window
 
 
 def refined(one: AxialSlice) -> Point:
@@ -84,15 +82,7 @@ def fluid_map(slices: list[AxialSlice]) -> F64:
     return np.asarray(np.median(maps, axis=0), dtype=np.float64)
 
 
-def same_place(answer: F64) -> bool:
-    """Whether the brightest compact spot near the expected canal is where the canal is expected."""
-    rows, cols = answer.shape
-    row, col = np.unravel_index(int(answer.argmax()), answer.shape)
-    away = _MAP_MM * np.hypot(row - rows // 2, col - cols // 2)
-    return bool(answer.max() > 0 and away <= _AGREE_MM)
-
-
-def fluid_is_bright(answer: F64) -> bool:
-    """Whether the canal's fluid is brighter than what is round it, as in T2; in T1 it is darker."""
+def brightness(answer: F64) -> float:
+    """By how much of the window the canal's fluid is brighter than what is round it; in T1 it is not."""
     middle = answer.shape[0] // 2
-    return bool(answer[middle - 2 : middle + 3, middle - 2 : middle + 3].max() > _BRIGHT)
+    return float(answer[middle - 2 : middle + 3, middle - 2 : middle + 3].max())

@@ -14,6 +14,7 @@ import numpy as np
 from cauda.core.domain import Reason, Volume
 from cauda.pipeline.agreement import SCALES, Agreement, agreement, information_here, lines
 from cauda.pipeline.axial import through_canal
+from cauda.pipeline.canal import brightness, fluid_map
 from cauda.pipeline.frames import text
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.series import Acquisition
@@ -21,18 +22,21 @@ from cauda.pipeline.series import Acquisition
 # All limits: docs/picture-checks.md.
 DISPLACED_MM = 5.0  # along the spine; the next slice is 4 mm away
 BESIDE_MM = 8.0  # to the side and in depth: the crop reaches farther, and breathing moves that much
-SURE = 0.8  # ambiguity up to which a place is the only one
+SURE = 0.7  # ambiguity up to which a place is the only one
 BETTER = 1.15  # how many times the information another place or scale must share to be believed,
 LEAST = 0.03  # and by how many nats more
 BETTER_OF_FEW = 1.6  # the same where few lines cross: on real anatomy one disc's block is like another's
 FEW_LINES = 100
 SCALE_LEAST = 0.05
-FLUID = 0.75  # ``fluid`` and ``alike`` together: T1 reaches 0.7, T2 begins at 0.9
 INVERTED = -0.6  # ``alike``; T1 reaches -0.5 where nothing but the canal has a grey of its own
-TRUE_SIZE = 2.0  # and how many times, to say which size is not true
+HARDLY_BRIGHT, BRIGHT = 0.05, 0.2  # ``brightness``: T1 ends at 0.03, of one block at 0.11; T2 begins at 0.45
+ALIKE = 0.5  # T1 ends at 0.4
+TRUE_SIZE = 1.5  # how many times the information at another size, to say that the size is not true,
+TOGETHER = 0.1  # and by how many nats it is above chance
 _EVEN = tuple((one, one) for one in np.exp(np.arange(-0.60, 0.61, 0.04)).tolist())  # a step moves the canal by 4 mm
 _UNEVEN = tuple(pair for one in SCALES for pair in ((one, 1 / one), (one, 1.0), (1.0, one)))
 _FEW = 8  # slices are enough to try another size of pixels
+_FEW_TRIED = 30  # lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,12 +64,12 @@ def _against(volumes: Sequence[Volume], levels: Levels, *, shared: bool) -> Reas
         return None if shared else Reason.POSITION_NOT_SHARED
     if other_scale(found):
         return Reason.PIXEL_SIZE_DOUBTFUL
-    if not verified(found):
-        if reason := _spacing_not_true(volumes, levels, found):
-            return reason
-        if displaced(found) or not shared:
-            return Reason.POSITION_NOT_SHARED
-    return contrast_against(found)
+    dark = _fluid_dark(volumes, levels, found)
+    if (dark or not verified(found)) and (untrue := _spacing_not_true(volumes, levels, found)):
+        return untrue
+    if displaced(found) or not (shared or verified(found)):
+        return Reason.POSITION_NOT_SHARED
+    return dark
 
 
 def elsewhere(found: Agreement) -> bool:
@@ -90,33 +94,57 @@ def other_scale(found: Agreement) -> bool:
     return found.scaled > BETTER * max(found.unscaled, found.most) + SCALE_LEAST
 
 
-def contrast_against(found: Agreement) -> Reason | None:
-    """Fluid that is dark where the sagittal T2 shows it bright."""
+def _fluid_dark(volumes: Sequence[Volume], levels: Levels, found: Agreement) -> Reason | None:
+    """Why the canal's fluid, bright in the sagittal picture, is dark here; None where it is bright.
+
+    Severe stenosis at all levels shown hides the fluid; then the pictures are alike all the same.
+    """
     if found.alike < INVERTED:
         return Reason.GREY_VALUES_INVERTED
-    return Reason.NOT_T2 if found.fluid + found.alike < FLUID else None
+    bright = brightness(fluid_map(through_canal(volumes, levels.canal_mm)))
+    return Reason.NOT_T2 if bright <= (BRIGHT if found.alike < ALIKE else HARDLY_BRIGHT) else None
 
 
 def _spacing_not_true(volumes: Sequence[Volume], levels: Levels, stated: Agreement) -> Reason | None:
-    """Which pixels are of another size than stated: counted from the same corner, that puts the pictures together."""
-    enough = TRUE_SIZE * stated.most + SCALE_LEAST
-    for scale in (*_EVEN, *_UNEVEN):
-        if _shared([_respaced(volume, scale) for volume in volumes], levels) > enough:
-            return Reason.PIXEL_SIZE_DOUBTFUL
-    for scale in _EVEN:
-        volume = _respaced(levels.volume, scale)
-        if _shared(volumes, replace(levels, volume=volume, line=replace(levels.line, volume=volume))) > enough:
-            return Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL
-    return None
+    """Which pixels are of another size than stated: the one that puts the pictures together.
+
+    A size may have been replaced with the image's corner kept where it was, or its middle.
+    """
+    axial = [(scale, middle) for scale in _EVEN for middle in (False, True)] + [(scale, False) for scale in _UNEVEN]
+    tried = ([_respaced(one, *size) for one in volumes] for size in axial)
+    found = agreement(max(tried, key=lambda one: _shared(one, levels)), levels)
+    if found is not None and _together(found, stated):
+        return Reason.PIXEL_SIZE_DOUBTFUL
+    resized = (_resized(levels, scale) for scale in _EVEN)
+    found = agreement(volumes, max(resized, key=lambda one: _shared(volumes, one)))
+    return Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL if found is not None and _together(found, stated) else None
+
+
+def _together(found: Agreement, stated: Agreement) -> bool:
+    """Whether pictures that did not lie on each other as stated do so now."""
+    more = stated.lines < FEW_LINES or found.most > TRUE_SIZE * stated.most
+    return more and verified(found) and found.here - found.chance > TOGETHER
 
 
 def _shared(volumes: Sequence[Volume], levels: Levels) -> float:
     """The information that pictures share as they lie, from a few slices."""
     slices = through_canal(volumes, levels.canal_mm)
     met = lines(slices[:: max(1, len(slices) // _FEW)], levels)
-    return 0.0 if met is None else information_here(met)
+    return 0.0 if met is None or len(met.across) < _FEW_TRIED else information_here(met)
 
 
-def _respaced(volume: Volume, scale: tuple[float, float]) -> Volume:
-    """With pixels so many times smaller (across columns, down rows), the first one staying where it is."""
-    return replace(volume, affine=volume.affine @ np.diag([1 / scale[0], 1 / scale[1], 1.0, 1.0]))
+def _respaced(volume: Volume, scale: tuple[float, float], middle: bool = False) -> Volume:
+    """With pixels so many times smaller (across columns, down rows); the first one stays, or the middle."""
+    affine = volume.affine @ np.diag([1 / scale[0], 1 / scale[1], 1.0, 1.0])
+    moved = np.zeros(3)
+    if middle:
+        _, height, width = volume.pixels.shape
+        moved = (volume.affine - affine)[:3, :2] @ np.array([(width - 1) / 2, (height - 1) / 2])
+        affine[:3, 3] += moved
+    origins = None if volume.origins_mm is None else volume.origins_mm + moved
+    return replace(volume, affine=affine, origins_mm=origins)
+
+
+def _resized(levels: Levels, scale: tuple[float, float]) -> Levels:
+    volume = _respaced(levels.volume, scale)
+    return replace(levels, volume=volume, line=replace(levels.line, volume=volume))

@@ -70,7 +70,7 @@ def _sources(images: Sequence[Dataset]) -> list[SourceImage]:
 def given() -> _Given:
     protocol = Protocol(kinds=(*QUICK, Kind.AXIAL_T1), axial="stack", axial_spacing_mm=5.0, vendor="ge", balanced=True,
                         syntax="1.2.840.10008.1.2.1")  # fmt: skip
-    made = make_study(5001, 0, protocol, threads=1)
+    made = make_study(302, 0, protocol, threads=1)
     parts = load_bundle(Path(cauda.models.manifest.__file__).parent / "starter")
     of_t2 = [one for one in made.images if made.kinds[one.SeriesInstanceUID] is Kind.SAGITTAL_T2]
     ((sagittal,),) = (found.acquisitions for found in series(_sources(of_t2)))
