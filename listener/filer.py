@@ -32,6 +32,7 @@ from cauda.listener.compare import Comparison
 from cauda.listener.part10 import Origin
 
 BATCH = 64
+_ADOPT_S, _ADOPT_BATCH = 5.0, 16  # at a time: comparing two versions may take seconds
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 # Filing costs more processor time than receiving, and both want the interpreter: a burst is received first and filed in
 # the pauses.
@@ -205,27 +206,37 @@ class Filer:
 
 
 def adopt(ledger: Ledger, store: spool.Spool, own: Path, decoder: Decoder) -> int:
-    """File what dead listeners left behind; returns how many objects that were."""
-    count = 0
+    """File what dead listeners left behind; returns how many objects that were.
+
+    Not for longer than a few seconds: whoever calls has other things to do, and goes on with the rest later.
+    """
+    count, until = 0, time.monotonic() + _ADOPT_S
     for arrivals in spool.abandoned(store, own):
         try:
             spool.remove_unacknowledged(arrivals)
             left = spool.waiting(arrivals.folder)
-            _file_left(ledger, store, decoder, arrivals.folder, left)
+            filed = _file_left(ledger, store, decoder, arrivals.folder, left, until)
+            count += filed
+            if filed < len(left):
+                return count
             with ledger.write() as conn:
                 processes.adopted(conn, arrivals.folder.name)
             spool.remove_if_empty(arrivals)
-            count += len(left)
         finally:
             arrivals.close()
     return count
 
 
-def _file_left(ledger: Ledger, store: spool.Spool, decoder: Decoder, folder: Path, left: Sequence[Path]) -> None:
-    """File what a dead listener left: first what it died with, one by one, until it is known which of it is deadly."""
+def _file_left(
+    ledger: Ledger, store: spool.Spool, decoder: Decoder, folder: Path, left: Sequence[Path], until: float
+) -> int:
+    """File what a dead listener left: first what it died with, one by one, until it is known which of it is deadly.
+
+    Begins nothing after ``until``, but once; returns how many were filed.
+    """
     deaths = suspects.after_death(folder)
     under_suspicion = [path for path in left if path.name in deaths]
-    for path in under_suspicion:
+    for path in under_suspicion:  # all of them, for what is not done with is forgotten
         suspects.write(folder, {path.name: deaths[path.name]})
         if deaths[path.name] < suspects.MAX_DEATHS:
             file_or_set_aside(ledger, store, "", decoder, [Arrived(path)])
@@ -233,9 +244,12 @@ def _file_left(ledger: Ledger, store: spool.Spool, decoder: Decoder, folder: Pat
             _quarantine(ledger, store, path, deaths[path.name])
             (folder / suspects.MARKER).unlink(missing_ok=True)
     others = [path for path in left if path.name not in deaths]
-    for start in range(0, len(others), BATCH):
-        batch = [Arrived(path) for path in others[start : start + BATCH]]
+    done = 0
+    while done < len(others) and (done == 0 or time.monotonic() < until):
+        batch = [Arrived(path) for path in others[done : done + _ADOPT_BATCH]]
         file_or_set_aside(ledger, store, "", decoder, batch)
+        done += len(batch)
+    return len(under_suspicion) + done
 
 
 def file_or_set_aside(

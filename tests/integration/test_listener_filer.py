@@ -123,6 +123,22 @@ def test_an_image_whose_first_version_is_gone_is_filed_and_its_study_held(tmp_pa
         assert not list((house.data / "unfiled").iterdir())
 
 
+def test_a_long_backlog_of_a_dead_listener_is_adopted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between the listener says that it lives, and looks whether studies are complete."""
+    images = builders.mr_study(27, axial=20, sagittal=20)
+    left_behind(tmp_path / "data", *map(builders.part10, images))
+    monkeypatch.setattr(filer, "_ADOPT_S", 0.0)
+    opened = ledger.open_ledger(f"sqlite:///{tmp_path / 'data' / 'ledger.sqlite'}")
+    ledger.migrate(opened)
+    folders = spool.Spool(tmp_path / "data")
+    with Decoder(Bounds()) as decoder:
+        adopted = [filer.adopt(opened, folders, tmp_path, decoder) for _ in range(4)]
+    assert adopted == [16, 16, 8, 0]
+    with opened.read() as conn:
+        assert len(conn.execute(schema.instance.select()).all()) == 40
+    assert not list(folders.arrivals.iterdir())
+
+
 def prepared(data: Path, content: bytes) -> tuple[Path, list[Path]]:
     """What a listener that was killed left of its prepared files: a sealed image, and those that hold none."""
     house = spool.Spool(data)
