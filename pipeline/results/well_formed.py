@@ -52,7 +52,7 @@ def is_well_formed(source: Dataset, keyword: str) -> bool:
     if tag is None or tag not in source:
         return False
     try:
-        return _is_valid(source, Tag(tag), keyword, _DEEPEST)
+        return _is_valid(source, Tag(tag), keyword, character_set(source), _DEEPEST)
     except _MALFORMED:
         return False
 
@@ -69,15 +69,19 @@ def character_set(source: Dataset) -> Any:
     return stated if known and any(terms) and not single else None
 
 
-def _is_valid(source: Dataset, tag: BaseTag, keyword: str, depth: int) -> bool:
+def _is_valid(source: Dataset, tag: BaseTag, keyword: str, characters: Any, depth: int) -> bool:
     vr = dictionary_VR(tag)
     element: object = source.get_item(tag)  # raw until somebody decodes it
     if vr == "SQ":
         items = source[tag].value
         needed = _NEEDED.get(keyword, ())
-        return depth > 0 and len(items) > 0 and all(_is_item_valid(i, needed, depth - 1) for i in _datasets(items))
+        return (
+            depth > 0
+            and len(items) > 0
+            and all(_is_item_valid(item, needed, characters, depth - 1) for item in _datasets(items))
+        )
     if isinstance(element, RawDataElement):
-        encodings = convert_encodings(character_set(source) or default_encoding)
+        encodings = convert_encodings(characters or default_encoding)
         element = convert_raw_data_element(element._replace(VR=vr), encoding=encodings, ds=source)
     if not isinstance(element, DataElement) or element.VR == "SQ":
         return False
@@ -85,7 +89,7 @@ def _is_valid(source: Dataset, tag: BaseTag, keyword: str, depth: int) -> bool:
     if len(values) > 1 and dictionary_VM(tag) == "1":
         return False
     allowed = _ENUMERATED.get(keyword)
-    spelt = character_set(source) is not None
+    spelt = characters is not None
     return all(
         _is_value(vr, value, spelt) and (allowed is None or str(value) in allowed)
         for value in values
@@ -100,10 +104,12 @@ def _datasets(items: Iterable[object]) -> list[Dataset]:
     return [item for item in found if isinstance(item, Dataset)]
 
 
-def _is_item_valid(item: Dataset, needed: Iterable[str], depth: int) -> bool:
+def _is_item_valid(item: Dataset, needed: Iterable[str], characters: Any, depth: int) -> bool:
+    # An item that states no character set has that of the data set around it (PS3.5 6.1.2.5.3).
+    own = character_set(item) if "SpecificCharacterSet" in item else characters
     keywords = [element.keyword for element in item]
     return all(keyword in keywords and str(item[keyword].value).strip() for keyword in needed) and all(
-        keyword and _is_valid(item, Tag(keyword), keyword, depth) for keyword in keywords
+        keyword and _is_valid(item, Tag(keyword), keyword, own, depth) for keyword in keywords
     )
 
 
