@@ -96,7 +96,6 @@ class Reason(StrEnum):
     SAGITTAL_PIXEL_SIZE_DOUBTFUL = "sagittal_pixel_size_doubtful"
     GREY_VALUES_INVERTED = "grey_values_inverted"
     LEVELS_FROM_T1 = "levels_from_t1"
-    CANAL_NOT_FOUND = "canal_not_found"
     MOTION = "motion"
     WRAP = "wrap"
     NOISE = "noise"
@@ -220,7 +219,6 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.SAGITTAL_PIXEL_SIZE_DOUBTFUL: "sagittal pixel size doubtful",
     Reason.GREY_VALUES_INVERTED: "axial grey values look inverted",
     Reason.LEVELS_FROM_T1: "levels seen on sagittal T1 only",
-    Reason.CANAL_NOT_FOUND: "canal not found on this slice",
     Reason.MOTION: "motion. Severe stenosis not excluded",
     Reason.WRAP: "wrap-around. Severe stenosis not excluded",
     Reason.NOISE: "noise. Severe stenosis not excluded",

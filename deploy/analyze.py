@@ -46,7 +46,7 @@ class Folder:
     paths: tuple[Path, ...]
     not_dicom: int
     copies: int = 0  # of images that are there already
-    unreadable: int = 0  # used, as images that cannot be decoded
+    unreadable: int = 0  # they count as images that cannot be decoded
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -62,8 +62,12 @@ class _Given:
         return analyse_study("1.2.3", _sources([*images, *axial]), self.parts).report
 
 
+def _source(image: Dataset) -> SourceImage:
+    return SourceImage(header=image, read=lambda: image)
+
+
 def _sources(images: Sequence[Dataset]) -> list[SourceImage]:
-    return [SourceImage(header=image, read=lambda image=image: image) for image in images]  # type: ignore[misc]  # lambda
+    return [_source(image) for image in images]
 
 
 @pytest.fixture(scope="module")
