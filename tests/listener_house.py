@@ -53,8 +53,8 @@ class House:
         until(lambda: not landed(self.data), what="everything filed")
 
     def open_parts(self) -> list[Path]:
-        """What is half received."""
-        return [path for path in (self.data / "arrivals").glob("*/*") if path.suffix == ".part"]
+        """What is half received; the filer's own note of what it files has a name that begins with a dot."""
+        return list((self.data / "arrivals").glob("*/[!.]*.part"))
 
     def close(self) -> None:
         """Stop the listener as SIGTERM does."""

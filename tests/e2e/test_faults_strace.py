@@ -68,8 +68,8 @@ def responses_after_syncs(lines: Iterable[str], port: int, steps: Sequence[str] 
 def _completed(landing: Landing, call: str, arguments: str) -> None:
     if not re.search(r"\)\s*= \d+", arguments):
         return  # it failed
-    if call == "openat" and (part := re.search(r'"([^"]+\.part)", [^"]*O_CREAT', arguments)):
-        landing.opened, landing.done = part[1], []
+    if call == "openat" and (part := re.search(r'"([^"]+\.part)", [^"]*O_CREAT\|O_EXCL', arguments)):
+        landing.opened, landing.done = part[1], []  # the filer's own note of what it files is not O_EXCL
     elif call == "openat" and (slot := re.search(r'"([^"]+\.slot)", O_WRONLY(\|O_DIRECT)?\|O_CLOEXEC\)', arguments)):
         landing.opened, landing.done = slot[1], []  # neither made nor cut
     elif not landing.opened:
@@ -124,6 +124,16 @@ def test_with_one_sync_every_response_leaves_after_it(tmp_path: Path, data_path:
         assert responses_after_syncs(lines, port, ONE) == images
         with pytest.raises(AssertionError, match="after only"):
             responses_after_syncs(_without("fsync", r"\.dcm>")(lines), port, ONE)
+
+
+def test_what_the_filer_writes_meanwhile_is_not_taken_for_an_image(recorded: tuple[list[str], int, int]) -> None:
+    """The filer's note of the images that it files is written beside them, at any moment."""
+    lines, port, images = recorded
+    note = next(line for line in lines if " openat(" in line and ".filing.part" in line)
+    note = f"{note.partition(' <unfinished')[0].partition(') = ')[0]}) = 99"
+    meanwhile = [each for line in lines for each in ((note, line) if " rename(" in line else (line,))]
+    assert len(meanwhile) > len(lines)
+    assert responses_after_syncs(meanwhile, port) == images
 
 
 def test_in_a_prepared_file_every_response_leaves_after_one_sync_of_its_data(tmp_path: Path) -> None:
