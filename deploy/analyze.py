@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from cauda.core import headers, identity, uids
+from cauda.core import headers, identity, stored, uids
 from cauda.core.claims import Claim
 from cauda.core.decoding import StudyDecoder
 from cauda.core.domain import Level, Reason, Report, Status
@@ -101,10 +101,10 @@ def folder_of(root: Path, study_uid: str | None = None) -> Folder:
 def _header(path: Path) -> Dataset | None:
     """A file's header; None when it is not DICOM. A data set without preamble and File Meta is DICOM to us."""
     try:
-        return dcmread(path, stop_before_pixels=True)
+        return stored.header(path)
     except InvalidDicomError:
         try:
-            forced = dcmread(path, stop_before_pixels=True, force=True)
+            forced = stored.header(path, force=True)
             return forced if forced.get("StudyInstanceUID") else None
         except _MALFORMED:
             return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from cauda.core import stored
 from cauda.models.phantom.copies import as_test, readdressed
 from cauda.models.phantom.negatives import negative_study
 from cauda.models.phantom.protocol import Protocol
@@ -60,7 +61,7 @@ def folder(path: Path) -> Folder:
     others = 0
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
         try:
-            header = dcmread(file, stop_before_pixels=True)
+            header = stored.header(file)
             place = float(header.get("InstanceNumber") or 0)
             study, series, _sop, _class = (str(header[name].value) for name in _NEEDED)
         except (InvalidDicomError, KeyError, ValueError, TypeError, EOFError):

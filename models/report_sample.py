@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
+from cauda.core import stored
 from cauda.core.domain import Condition, Level
 from cauda.models.bundle import load_bundle
 from cauda.models.datasets import read_rsna
@@ -54,7 +55,7 @@ def _images(folder: Path) -> list[SourceImage]:
         def read() -> Dataset:
             return dcmread(path)
 
-        return SourceImage(header=dcmread(path, stop_before_pixels=True), read=read)
+        return SourceImage(header=stored.header(path), read=read)
 
     return [image(path) for path in sorted(folder.rglob("*")) if path.is_file()]
 

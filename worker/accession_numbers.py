@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from sqlalchemy import select
 
 from cauda.archive.matches import text
-from cauda.core import revisions, schema
+from cauda.core import revisions, schema, stored
 from cauda.core.headers import Role
 from cauda.core.spool import Spool
 from cauda.worker.post import Post
@@ -30,6 +30,6 @@ def accession_numbers(post: Post, study_uid: str, revision_id: int) -> frozenset
 
 def _header(spool: Spool, path: str) -> Dataset:
     try:
-        return dcmread(spool.absolute(path), specific_tags=["AccessionNumber"], stop_before_pixels=True)
+        return stored.header(spool.absolute(path), only=["AccessionNumber"])
     except (OSError, InvalidDicomError):
         return Dataset()

@@ -8,6 +8,7 @@ from functools import partial
 from pydicom import Dataset, dcmread
 
 from cauda.core import spool as files
+from cauda.core import stored
 from cauda.core.decoding import StudyDecoder
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
@@ -49,7 +50,7 @@ def _read(spool: Spool, one: Input, *, pixels: bool) -> Dataset:
     try:
         if files.sha256(path) != one.sha256:
             raise Unavailable(Reason.DISK_FAILED, f"file is not what was filed: {one.path}; check the disk")
-        return dcmread(path, stop_before_pixels=not pixels)
+        return dcmread(path) if pixels else stored.header(path)
     except FileNotFoundError as error:
         text = f"file not there: {one.path}; is the data folder mounted?"
         raise Unavailable(Reason.FILE_MISSING, text) from error

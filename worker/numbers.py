@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from cauda.archive.find import question_of
 from cauda.archive.protocol import Archive
+from cauda.core import stored
 from cauda.core.errors import Unavailable
 from cauda.pipeline.frames import number
 from cauda.worker.post import Post
@@ -31,7 +32,7 @@ def written(post: Post, paths: Iterable[str]) -> Collection[int]:
 
 def _header(path: Path) -> Dataset | None:
     try:
-        return dcmread(path, specific_tags=["SeriesNumber"], stop_before_pixels=True)
+        return stored.header(path, only=["SeriesNumber"])
     except (OSError, InvalidDicomError):
         return None
 
