@@ -50,8 +50,7 @@ def release(
         return Released(held_for=Reason.IDENTITY_MIXED)
     first = next((uid for uid in others(conn, study_uid, active=True)), None)
     if first is not None and not _accepted(conn, (study_uid, first)):
-        words = f"images of this study are known under study {first}"
-        intake.hold(ledger, conn, study_uid, Reason.KNOWN_ELSEWHERE, words)
+        intake.hold(ledger, conn, study_uid, Reason.KNOWN_ELSEWHERE, intake.same_images(first))
         return Released(held_for=Reason.KNOWN_ELSEWHERE)
     return Released()
 
@@ -136,4 +135,4 @@ def _is_anonymous(conn: Connection, study_uid: str) -> bool:
     found = conn.execute(
         select(table.c.stated).where(table.c.study_uid == study_uid, table.c.current, table.c.stated.is_not(None))
     ).scalars()
-    return any(identity.states(one, study_uid, "PatientIdentityRemoved", "YES") for one in found)
+    return any(identity.is_anonymous(one, study_uid) for one in found)

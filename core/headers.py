@@ -27,7 +27,7 @@ from pydicom.filereader import read_dataset
 from cauda.core import uids
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
-from cauda.core.identity import ATTRIBUTES, DEMOGRAPHICS, IDENTITY, digest, stated
+from cauda.core.identity import ATTRIBUTES, DEIDENTIFIED, DEMOGRAPHICS, IDENTITY, digest, stated
 
 MANUFACTURER = "Cauda"
 
@@ -57,8 +57,9 @@ _T1 = re.compile(r"\bt1(w|[ _-]?(tse|fse|se|spin|flair))?\b")
 _ASKED = [
     tag_for_keyword(keyword) or 0
     for keyword in (
-        *ATTRIBUTES, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "ImageType",
-        "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence", "EchoPulseSequence", "EchoTime",
+        *ATTRIBUTES, *DEIDENTIFIED,
+        "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "ImageType", "SeriesDescription",
+        "ProtocolName", "SequenceName", "ScanningSequence", "EchoPulseSequence", "EchoTime",
         "RepetitionTime", "ImageOrientationPatient", "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence",
     )

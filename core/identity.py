@@ -17,7 +17,14 @@ DEMOGRAPHICS = (
     *IDENTITY, "PatientName", "PatientSex", "AccessionNumber", "StudyDate", "StudyTime", "StudyID",
     "StudyDescription", "ReferringPhysicianName", "SpecificCharacterSet",
 )  # fmt: skip
-ATTRIBUTES = (*DEMOGRAPHICS, "PatientIdentityRemoved")
+_REMOVED = "PatientIdentityRemoved"
+ATTRIBUTES = (*DEMOGRAPHICS, _REMOVED)
+# What only a de-identified image states, also where its maker left the word itself out (PS3.3 C.7.1.1, C.12.1).
+DEIDENTIFIED = (
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+)
 _WIDTH = 10  # characters of base64 for each attribute: 60 bits
 _UNSTATED = "." * _WIDTH
 
@@ -25,9 +32,18 @@ _UNSTATED = "." * _WIDTH
 def stated(dataset: Dataset, study_uid: str) -> str:
     """Digests of `ATTRIBUTES` in their order, ten characters each; dots where an attribute is not stated.
 
-    The study's UID is part of each digest: nobody finds the same patient in two studies by them.
+    The study's UID is part of each digest: nobody finds the same patient in two studies by them. Who states how an
+    image was de-identified states that its patient's identity was removed, unless the image says the contrary.
     """
-    return "".join(_digest(study_uid, keyword, _text(dataset, keyword)) for keyword in ATTRIBUTES)
+    values = {keyword: _text(dataset, keyword) for keyword in ATTRIBUTES}
+    if not values[_REMOVED] and _is_deidentified(dataset):
+        values[_REMOVED] = "YES"
+    return "".join(_digest(study_uid, keyword, value) for keyword, value in values.items())
+
+
+def is_anonymous(statement: str | None, study_uid: str) -> bool:
+    """Whether an image states that its patient's identity was removed."""
+    return statement is not None and states(statement, study_uid, _REMOVED, "YES")
 
 
 def digest(dataset: Dataset, keywords: Iterable[str]) -> str:
@@ -54,6 +70,13 @@ def states(statement: str, study_uid: str, keyword: str, value: str) -> bool:
     """Whether an image states this value of one of `ATTRIBUTES`."""
     wanted = _digest(study_uid, keyword, _normal(keyword, value))
     return wanted != _UNSTATED and _parts(statement)[ATTRIBUTES.index(keyword)] == wanted
+
+
+def _is_deidentified(dataset: Dataset) -> bool:
+    method, codes, times = DEIDENTIFIED
+    if codes in dataset and dataset.get_item(codes).value:  # not decoded: what is wrong in it refuses no image
+        return True
+    return bool(_text(dataset, method)) or _text(dataset, times) in {"REMOVED", "MODIFIED"}
 
 
 def _parts(statement: str) -> list[str]:

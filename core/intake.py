@@ -278,8 +278,9 @@ def _difference(filed: Filed, current: Row[Any]) -> Outcome:
 def _known_elsewhere(ledger: Ledger, conn: Connection, study: Row[Any], header: Header) -> bool:
     """Whether another study has this SOP UID; then the one that came later is held, and the original goes on.
 
-    It may be a move, a merge, or a copy that kept its UIDs: an operator or the configured source decides (`copies`).
-    A copy that says that its patient's identity was removed never holds the clinical study, whichever came first.
+    It may be a move, a merge, or a copy that kept its UIDs: an operator or the configured source decides (`doubles`).
+    A copy that states that its patient's identity was removed, or how, never holds the clinical study, whichever came
+    first. Where nothing tells the two apart, a copy that came first holds the original until somebody decides.
     """
     others = conn.execute(_ELSEWHERE, {"study_uid": header.study_uid, "sop_uid": header.sop_uid}).all()
     for other in others:
@@ -288,14 +289,19 @@ def _known_elsewhere(ledger: Ledger, conn: Connection, study: Row[Any], header: 
         if conn.execute(_ACCEPTED, {"study_uids": [study.uid, other.uid]}).first() is not None:
             continue
         later, first = study.uid, other.uid
-        if _is_anonymous(other.stated, other.uid) and not _is_anonymous(header.stated, study.uid):
+        anonymous = identity.is_anonymous(header.stated, study.uid)
+        other_is = identity.is_anonymous(other.stated, other.uid)
+        if other_is and not anonymous:
             later, first = first, later
-        hold(ledger, conn, later, Reason.KNOWN_ELSEWHERE, f"images of this study are known under study {first}")
+        hold(ledger, conn, later, Reason.KNOWN_ELSEWHERE, same_images(first, is_copy=anonymous != other_is))
     return bool(others)
 
 
-def _is_anonymous(stated: str | None, study_uid: str) -> bool:
-    return stated is not None and identity.states(stated, study_uid, "PatientIdentityRemoved", "YES")
+def same_images(other: str, *, is_copy: bool = False) -> str:
+    """Why a study is held that has images of another one; ``is_copy``: its images say that they are one."""
+    if is_copy:
+        return f"has images of study {other}, and states that its patient's identity was removed: a copy"
+    return f"study {other} has the same images and came first; nothing says which of the two is the original"
 
 
 def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import mr_image
 from ledgers import House, sha
+from pydicom import Dataset
 
 from cauda.core import deliveries, doubles, headers, intake, schema
 from cauda.core.domain import Reason
@@ -32,6 +33,12 @@ def file(house: House, study: str, number: int, stated: dict[str, Any] | None = 
                   association_id=None, source="MR")  # fmt: skip
     with house.ledger.write() as conn:
         return intake.file_instance(house.ledger, conn, filed)
+
+
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
 
 
 def held(house: House) -> dict[str, str | None]:
@@ -88,6 +95,53 @@ def test_a_copy_whose_patient_was_removed_never_holds_the_clinical_study(house: 
     for study, number in [(COPY, 9), *arrivals, (ORIGINAL, 9)]:
         file(house, study, number, ANONYMOUS if study == COPY else CLINICAL)
     assert held(house) == {ORIGINAL: None, COPY: Reason.KNOWN_ELSEWHERE}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"PatientIdentityRemoved": "YES"},
+        {"DeidentificationMethod": "BASIC PROFILE"},
+        {"DeidentificationMethodCodeSequence": [code("113100", "DCM", "Basic Profile")]},
+        {"LongitudinalTemporalInformationModified": "MODIFIED"},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_who_states_how_it_was_deidentified_is_the_copy(house: House, said: dict[str, Any]) -> None:
+    """Also where its maker left out the word that its patient's identity was removed; page and command say so."""
+    file(house, COPY, 0, EXPORT | said)
+    file(house, ORIGINAL, 0)
+    assert held(house) == {ORIGINAL: None, COPY: Reason.KNOWN_ELSEWHERE}
+    assert house.study(COPY).hold_text == (
+        f"has images of study {ORIGINAL}, and states that its patient's identity was removed: a copy"
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"PatientIdentityRemoved": "NO"},
+        {"PatientIdentityRemoved": "NO", "DeidentificationMethod": "NONE"},
+        {"DeidentificationMethod": ""},
+        {"DeidentificationMethodCodeSequence": []},
+        {"LongitudinalTemporalInformationModified": "UNMODIFIED"},
+    ],
+    ids=str,
+)
+def test_where_nothing_tells_which_is_the_original_the_later_waits_and_says_so(
+    house: House, said: dict[str, Any]
+) -> None:
+    """The source, where it has the images under the later study alone, lets that go on and takes the other back."""
+    file(house, COPY, 0, EXPORT | said)
+    file(house, ORIGINAL, 0)
+    assert held(house) == {ORIGINAL: Reason.KNOWN_ELSEWHERE, COPY: None}
+    assert house.study(ORIGINAL).hold_text == (
+        f"study {COPY} has the same images and came first; nothing says which of the two is the original"
+    )
+    with house.ledger.write() as conn:
+        assert doubles.decided(house.ledger, conn, ORIGINAL, {ORIGINAL})
+    assert held(house) == {ORIGINAL: None, COPY: Reason.MOVED}
 
 
 @pytest.mark.parametrize("state", [receiving, graded, delivered])
