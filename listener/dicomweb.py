@@ -92,13 +92,6 @@ def _check_peer(request: Request, door: Door, address: str, failed: Throttle) ->
         raise _Refusal(403, "closed: set dicomweb.token, or bind http.host to loopback")
     elif not callers.is_this_machine(request):
         raise _Refusal(403, "without dicomweb.token only this machine may send, to localhost or 127.0.0.1")
-    caps = door.guests.caps(SOURCE, address, settings.limits)
-    with door.lock:
-        sessions = list(door.sessions.values())
-    here = sum(1 for one in sessions if one.origin.address == address)
-    if len(sessions) >= settings.limits.max_associations or here >= caps.max_associations:
-        door.refusals.add(SOURCE, address, Reason.TOO_MANY_ASSOCIATIONS)
-        raise _Refusal(503, "too many transfers at once", Retry_After="5")
     if door.closing.is_set():
         raise _Refusal(503, "shutting down", Retry_After="30")
     if verdict is Verdict.LEARN:
@@ -154,14 +147,20 @@ def _check_accept(request: Request) -> str:
 
 @asynccontextmanager
 async def _session(door: Door, address: str) -> AsyncIterator[Session]:
-    """What an association is on the DIMSE side: its end counts like a release for completeness."""
+    """What an association is on the DIMSE side: its end counts like a release for completeness. _Refusal: too many."""
     origin = Origin(
         association_id=secrets.token_hex(16), calling_aet=SOURCE, called_aet=door.settings.node.aet, address=address
     )
     caps = door.guests.caps(SOURCE, address, door.settings.limits)
     session = Session(origin, time.monotonic(), caps.max_object_bytes, "stow")
-    with door.lock:
-        door.sessions[id(session)] = session
+    with door.lock:  # of both doors: counted and let in at once
+        here = [one.origin.address for one in door.sessions.values()]
+        full = len(here) >= door.settings.limits.max_associations or here.count(address) >= caps.max_associations
+        if not full:
+            door.sessions[id(session)] = session
+    if full:
+        door.refusals.add(SOURCE, address, Reason.TOO_MANY_ASSOCIATIONS)
+        raise _Refusal(503, "too many transfers at once", Retry_After="5")
     door.tell(Opened(origin))
     try:
         yield session

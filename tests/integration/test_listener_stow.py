@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ import pytest
 import requests
 from dicom_peers import echoscu, orthanc
 from dicomweb_client.api import DICOMwebClient
-from listener_house import House, landed, listener, store
+from listener_house import House, association, landed, listener, store
 from peers import HOST, until
 from pydicom import Dataset, dcmread
+from starlette.requests import Request
 
 from cauda.core import part, schema, slots
+from cauda.listener import dicomweb
 
 pytestmark = pytest.mark.peers
 
@@ -332,6 +335,26 @@ def test_one_address_cannot_take_every_place(tmp_path: Path) -> None:
             assert post(house, body)[0] == 503
             assert not echoscu(house.ports.dimse)
         until(lambda: post(house, body)[0] == 200, what="room again")
+
+
+def test_a_place_that_is_taken_while_a_request_is_looked_at_is_not_given_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an association: the two doors count together, and neither waits for the other."""
+    body = body_of([builders.part10(builders.mr_study(120)[0])])
+    real = dicomweb._check_accept
+    with (
+        ExitStack() as held,
+        listener(tmp_path / "data", limits={"min_free_bytes": 0, "max_associations_per_peer": 1}) as house,
+    ):
+
+        def check(request: Request) -> str:
+            held.enter_context(association(house.ports.dimse, [(builders.MR_IMAGE, "1.2.840.10008.1.2.1")]))
+            return real(request)
+
+        monkeypatch.setattr(dicomweb, "_check_accept", check)
+        assert post(house, body)[0] == 503
+        held.close()
 
 
 def test_a_peers_line_bounds_what_stow_may_take(tmp_path: Path) -> None:
