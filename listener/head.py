@@ -6,11 +6,13 @@ endian and deflated data sets (PS3.5 section 7); a deflated one passes in pieces
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from cauda.core import uids
@@ -29,7 +31,7 @@ _SEQUENCES = frozenset({b"SQ", b"UN"})  # or may be
 _SHORT_LITTLE = frozenset(int.from_bytes(vr, "little") for vr in _SHORT_VRS)
 _SHORT_BIG = frozenset(int.from_bytes(vr, "big") for vr in _SHORT_VRS)
 _LITTLE, _BIG = (
-    tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I", "H")) for order in "<>"
+    tuple(struct.Struct(order + header).unpack_from for header in ("HHI", "HH2sH", "4H", "I")) for order in "<>"
 )
 _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA, _PIXELS, _PIXEL_GROUP = 0x7FE00010, 0x7FE00000, 0x7FE0
@@ -43,6 +45,7 @@ _UID_TAGS = {
     0x0020000E: "Series Instance UID",
 }
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
+_SIZES = frozenset({_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS})
 # What decides whose an object is: twice with two values, it is nobody's.
 _UNIQUE = _UID_TAGS | {
     0x00080050: "Accession Number",
@@ -210,7 +213,7 @@ class _Walker:
         self.at = 0  # in it
         self.end = len(data)
         self.last = sys.maxsize  # the end of the sequence of known length that is being looked into
-        self.without_vr, self.with_vr, self.four, self.u32, self.u16 = _BIG if big else _LITTLE
+        self.without_vr, self.with_vr, self.four, self.u32 = _BIG if big else _LITTLE
         self.short_vrs = _SHORT_BIG if big else _SHORT_LITTLE
         self.big = big
         self.implicit = implicit
@@ -221,6 +224,9 @@ class _Walker:
         self.unseen_left = min(_UNSEEN_ITEMS, limits.max_items)
         self.wanted = wanted
         self.found: dict[int, tuple[bytes, bytes]] = {}  # VR and value by tag
+        self.size: dict[int, Decimal] = {}  # what was said of the picture's; the largest of several
+        self.frames_unreadable = False
+        self.fragment_count = 0  # of encapsulated pixels
         self.unique: Mapping[int, str] = {}  # names of elements that must not occur with two values
         self.left_out = False  # something that is wanted is too long
         self.pixels = (0, 0)  # where the values of its group lie
@@ -289,6 +295,13 @@ class _Walker:
         name = self.unique.get(tag)
         if name and tag in self.found and self.found[tag][1].strip(_PADDING) != value.strip(_PADDING):
             raise Rejected(Reason.ELEMENT_TWICE, f"{name} occurs twice, with two values")
+        if tag in _SIZES:
+            unsaid = tag == _FRAMES and vr in {b"", b"UN"}  # then it is what the dictionary says; of the others, too
+            number = _number(b"IS" if unsaid else vr, value, big=self.big)
+            if number is not None and number > 0:
+                self.size[tag] = max(number, self.size.get(tag, number))
+            elif tag == _FRAMES and value.strip(_PADDING):
+                self.frames_unreadable = True
         self.found[tag] = vr, value
 
     def ends_in_zeros(self) -> bool:
@@ -384,9 +397,7 @@ class _Walker:
                 return
             if tag != _ITEM:
                 raise Rejected(Reason.TRUNCATED, "a sequence does not end")
-            self.items_left -= 1
-            if self.items_left < 0:
-                raise _beyond(f"more than {self.limits.max_items} items", "max_items")
+            self.count_item()
             if length == _UNDEFINED:
                 self.item(implicit=implicit, depth=depth)
             elif self.is_small(length, depth):
@@ -396,6 +407,12 @@ class _Walker:
                 self.within(length, lambda: self.item(implicit=implicit, depth=depth))
             if depth == 1 and self.copy is not None:
                 self.copy.mark()
+
+    def count_item(self) -> None:
+        """One more item, of a sequence or of encapsulated pixels."""
+        self.items_left -= 1
+        if self.items_left < 0:
+            raise _beyond(f"more than {self.limits.max_items} items", "max_items")
 
     def item(self, *, implicit: bool, depth: int) -> None:
         """Past the elements of one item."""
@@ -417,6 +434,8 @@ class _Walker:
                 return
             if tag != _ITEM or length == _UNDEFINED:
                 raise Rejected(Reason.TRUNCATED, "encapsulated pixel data does not end")
+            self.count_item()
+            self.fragment_count += 1
             self.skip(length)
 
     def there(self, count: int) -> bool:
@@ -490,19 +509,47 @@ class _Copy:
 
 
 def _check_pixels(walker: _Walker) -> None:
-    """Raise Rejected where the header says that more would come out of the pixels than anybody should decode."""
+    """Raise Rejected where the header says that more would come out of the pixels than anybody should decode.
 
-    def number(tag: int, absent: int) -> int:
-        value = walker.value(tag)
-        return walker.u16(value)[0] if len(value) >= 2 else absent
-
-    try:
-        frames = int(walker.value(_FRAMES).split(b"\\")[0].strip(b" \0") or 1)
-    except ValueError:
-        frames = 1
-    bits = number(_ROWS, 0) * number(_COLUMNS, 0) * number(_SAMPLES, 1) * number(_BITS, 8) * max(frames, 1)
-    if bits > 8 * walker.limits.max_pixel_bytes:
+    Where an element occurs twice the larger value counts: some readers stop before Pixel Data. Nobody decodes an image
+    without Rows. Number of Frames is one where it is absent (PS3.3 C.7.6.6); where it cannot be read, it is as large as
+    the pixel data allow: a frame a fragment, or all of their length.
+    """
+    size, most = walker.size, Decimal(8 * walker.limits.max_pixel_bytes)
+    frame = (
+        size.get(_ROWS, Decimal(0)) * size.get(_COLUMNS, Decimal(0)) * size.get(_SAMPLES, Decimal(1))
+        * size.get(_BITS, Decimal(8))
+    )  # fmt: skip
+    bits = frame * size.get(_FRAMES, Decimal(1))
+    if walker.frames_unreadable:
+        begin, end = walker.pixels
+        bits = max(bits, frame * walker.fragment_count or Decimal(8 * (end - begin)))
+    if bits > most:
         raise _beyond(f"decodes to more than {_size(walker.limits.max_pixel_bytes)}", "max_pixel_bytes")
+
+
+_BINARY = {b"": "H", b"UN": "H", b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"UV": "Q", b"SV": "q", b"FL": "f",
+           b"FD": "d"}  # fmt: skip
+
+
+_LARGEST = Decimal(1 << 64)  # what is counted; products of more would overflow
+
+
+def _number(vr: bytes, value: bytes, *, big: bool) -> Decimal | None:
+    """One number in whatever VR it came; None where there is none, or several. 1E99999999 is one, and no int."""
+    code = _BINARY.get(vr)
+    if code is None:
+        text = value.strip(_PADDING).decode("ascii", "replace")
+        try:
+            found = Decimal(text)
+        except InvalidOperation:
+            return None
+        return min(found, _LARGEST) if found.is_finite() else None
+    form = struct.Struct(">" + code if big else "<" + code)
+    if len(value) != form.size:
+        return None
+    (number,) = form.unpack(value)
+    return min(Decimal(number), _LARGEST) if math.isfinite(number) else None
 
 
 def _no_vr(group: int, element: int) -> Rejected:

@@ -329,6 +329,85 @@ def test_a_picture_that_its_header_makes_larger_than_the_limit_is_refused(
     assert refused(encoded(large, **options), syntax).reason is Reason.TOO_LARGE
 
 
+def short(tag: tuple[int, int], vr: bytes, value: bytes) -> bytes:
+    """An element of explicit little endian whose header has eight bytes."""
+    value += b" " * (len(value) % 2)
+    return b"".join(one.to_bytes(2, "little") for one in tag) + vr + len(value).to_bytes(2, "little") + value
+
+
+def with_size(*elements: bytes, behind: bool = False, pixels: bytes = bytes(2048)) -> bytes:
+    """An image of 32 x 32 with these elements before Pixel Data, or behind it."""
+    plain = image()
+    del plain.PixelData
+    data = b"\xe0\x7f\x10\x00OW\0\0" + len(pixels).to_bytes(4, "little") + pixels
+    return encoded(plain) + (data + b"".join(elements) if behind else b"".join(elements) + data)
+
+
+FRAMES, ROWS = (0x0028, 0x0008), (0x0028, 0x0010)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    "element",
+    [
+        short(FRAMES, b"IS", b"1e9"),
+        short(FRAMES, b"IS", b"1E99999999"),
+        short(FRAMES, b"IS", b" 1000000000 \0"),
+        short(FRAMES, b"IS", b"1000000000.0"),
+        short(FRAMES, b"UL", (10**9).to_bytes(4, "little")),
+        short(FRAMES, b"LO", b"1000000000"),
+        short(ROWS, b"UL", (1 << 26).to_bytes(4, "little")),
+        short(ROWS, b"FD", b"\0\0\0\0\0\0\x80\x41"),  # 2 to the 25
+        short(ROWS, b"IS", b"67108864"),
+    ],
+)
+def test_a_size_counts_in_whatever_way_it_is_written_and_wherever_it_stands(element: bytes, behind: bool) -> None:
+    """As pydicom would read it."""
+    assert refused(with_size(element, behind=behind)).reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_of_a_size_that_is_said_twice_the_larger_counts(behind: bool) -> None:
+    large, small = short(FRAMES, b"IS", b"1000000000"), short(FRAMES, b"IS", b"2")
+    for elements in ((large, small), (small, large)):
+        assert refused(with_size(*elements, behind=behind)).reason is Reason.TOO_LARGE
+
+
+def test_of_a_size_that_is_written_oddly_and_is_true_nothing_is_refused() -> None:
+    for value in (b" 5 \0", b"5.0", b"+5", b"", b" ", b"0"):
+        assert head.parse(with_size(short(FRAMES, b"IS", value)), EXPLICIT, max_bytes=BOUND).study_uid == "1.2.3"
+    sides = {"Rows": 0x2000, "Columns": 0x2000}  # whose bytes look like padding
+    assert refused(encoded(image(**sides)), max_pixel_bytes=100 << 20).reason is Reason.TOO_LARGE
+    assert head.parse(encoded(image(**sides)), EXPLICIT, max_bytes=BOUND, limits=Limits(max_pixel_bytes=128 << 20))
+
+
+@pytest.mark.parametrize("value", [b"-1", b"1\\1000000000", b"many", b"NaN", b"Infinity", b"1e", b"0"])
+def test_a_count_of_frames_that_cannot_be_read_is_what_the_pixels_allow(value: bytes) -> None:
+    """All of a row of numbers, or a frame a fragment."""
+    odd = short(FRAMES, b"IS", value)
+    limits = Limits(max_pixel_bytes=4096)
+    plain = with_size(odd, pixels=bytes(4098))
+    assert refused(plain, max_pixel_bytes=4096).reason is Reason.TOO_LARGE
+    assert head.parse(with_size(odd, pixels=bytes(4096)), EXPLICIT, max_bytes=BOUND, limits=limits).study_uid == "1.2.3"
+    for fragments in (2, 3):
+        data = image(PixelData=encapsulate([b"ab"] * fragments))
+        data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+        whole = encoded(data)
+        at = whole.index(b"\xe0\x7f\x10\x00")
+        whole = whole[:at] + odd + whole[at:]
+        if fragments == 3:
+            assert refused(whole, max_pixel_bytes=3 * 2048).reason is Reason.TOO_LARGE
+        else:  # with the table of offsets, which is an item too
+            assert head.parse(whole, EXPLICIT, max_bytes=BOUND, limits=Limits(max_pixel_bytes=3 * 2048))
+
+
+def test_fragments_of_pixels_count_as_items() -> None:
+    data = image(PixelData=encapsulate([b"ab"] * 1000))
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    assert refused(encoded(data), max_items=1000).reason is Reason.TOO_LARGE
+    assert head.parse(encoded(data), EXPLICIT, max_bytes=BOUND, limits=Limits(max_items=1001)).study_uid == "1.2.3"
+
+
 def test_what_in_a_sequence_of_known_length_is_no_data_set_is_passed_over() -> None:
     """Stored as it came: makers put what they like into elements of their own."""
     for content in (b"\xff" * 600, ITEM + b"\x00\x10\x00\x00" + b"\xff" * 600, (ITEM + bytes(4)) * 60 + b"abc" * 60):
