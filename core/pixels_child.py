@@ -1,8 +1,10 @@
 """The process that decodes pixels for `pixels`: it may crash, hang or be killed, and nothing else is lost.
 
-Run as ``python -m cauda.core.pixels_child MEMORY_BYTES FRAME_S``. Requests come on standard input, answers go to
-standard output: a line of JSON each, with bytes behind it where the line says so. It ends when its input does, or when
-nobody has asked for a while.
+Run as ``python -m cauda.core.pixels_child MEMORY_BYTES FRAME_S ENDS_FD``. Requests come on standard input, answers go
+to standard output: a line of JSON each, with bytes behind it where the line says so. The process loads what decodes
+and forks one that serves; where that dies, its exit status (`END_BYTES` of them) goes to ENDS_FD, and another is
+forked, which costs milliseconds where loading costs a second. It ends when its input does, or when nobody has asked
+for a while.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-_IDLE_S, _LOADING_S = 60.0, 30.0
+IDLE_S, _LOADING_S = 60.0, 30.0
+END_BYTES = 2
+_NOTHING_TO_DO = 64  # status of one that serves
 GEOMETRY = (
     "Rows", "Columns", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation",
@@ -35,15 +39,30 @@ _MARKED = frozenset(
 
 
 def main() -> None:
-    """Serve until the input ends."""
-    memory_bytes, frame_s = int(sys.argv[1]), float(sys.argv[2])
+    """Have requests served until the input ends."""
+    memory_bytes, frame_s, ends = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # decoders print
     limited(_LOADING_S)
     load()
-    while select.select([requests], [], [], _IDLE_S)[0] and (line := _line(requests)):
+    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # forking takes some
+    say(answers, {"ready": True})
+    while True:
+        server = os.fork()
+        if server == 0:
+            serve(requests, answers, frame_s)
+            os._exit(_NOTHING_TO_DO)
+        code = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
+        if code == _NOTHING_TO_DO:
+            return
+        os.write(ends, code.to_bytes(END_BYTES, "big", signed=True))
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, frame_s: float) -> None:
+    """Answer requests, each under limits of its own, until there are none."""
+    while select.select([requests], [], [], IDLE_S)[0] and (line := _line(requests)):
         request = json.loads(line)
         limited(frame_s)
         try:
@@ -53,6 +72,7 @@ def main() -> None:
                 decode(request, frame_s, answers)
         except BaseException as error:  # noqa: BLE001  the border of this process; a panic in Rust is no Exception
             say(answers, {"error": type(error).__name__})
+        limited(frame_s)  # to read the next one
 
 
 def load() -> None:

@@ -137,6 +137,82 @@ def test_the_process_ends_with_its_owner(tmp_path: Path) -> None:
     until(lambda: not Path(f"/proc/{pid}").exists(), what="its end")
 
 
+def served_by(decoder: Decoder) -> list[int]:
+    """The processes that the one which loads has forked."""
+    assert decoder._process is not None
+    pid = decoder._process.pid
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.usefixtures("wild")
+@pytest.mark.parametrize("what", ["abort", "spin"])
+def test_what_dies_is_replaced_without_loading_everything_again(
+    tmp_path: Path, decoder: Decoder, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request has processor time of its own: the kernel ends what spins, not our clock."""
+    monkeypatch.setattr(pixels, "_SLOW", 50)  # however much else the machine does
+    deadly = written(tmp_path / "deadly.dcm", an_image(PatientComments=what))
+    sound = written(tmp_path / "sound.dcm", an_image())
+    decoder.decode(sound, most_bytes=1 << 20)
+    loaded, first = decoder._process, served_by(decoder)
+    refused(decoder, deadly)
+    refused(decoder, deadly)
+    decoder.decode(sound, most_bytes=1 << 20)
+    assert decoder._process is loaded
+    assert len(served_by(decoder)) == 1
+    assert served_by(decoder) != first
+
+
+@pytest.mark.usefixtures("wild")
+def test_what_one_that_died_said_is_no_part_of_the_next_answer(tmp_path: Path, decoder: Decoder) -> None:
+    """Killed in the middle of its answer, or between two."""
+    sound = written(tmp_path / "sound.dcm", an_image())
+    halfway = written(tmp_path / "halfway.dcm", an_image(PatientComments="halfway"))
+    for _ in range(3):
+        assert "end the decoder (status -6)" in refused(decoder, halfway)
+        expected = decoder.decode(sound, most_bytes=1 << 20)
+        assert np.array_equal(expected, dcmread(sound).pixel_array)
+        (server,) = served_by(decoder)
+        os.kill(server, 9)
+        until(lambda server=server: served_by(decoder) not in ([], [server]), what="another")
+        assert np.array_equal(decoder.decode(sound, most_bytes=1 << 20), expected)
+
+
+@pytest.mark.usefixtures("wild")
+def test_nothing_is_left_of_a_decoder_that_was_late(tmp_path: Path) -> None:
+    sound = written(tmp_path / "sound.dcm", an_image())
+    deadly = written(tmp_path / "deadly.dcm", an_image(PatientComments="wait"))
+    with Decoder(Bounds(frame_s=0.2)) as decoder:
+        decoder.decode(sound, most_bytes=1 << 20)
+        (server,) = served_by(decoder)
+        refused(decoder, deadly)
+        until(lambda: not Path(f"/proc/{server}").exists(), what="its end")
+
+
+def test_a_process_that_ends_by_itself_is_reaped(tmp_path: Path, decoder: Decoder) -> None:
+    """Nobody may ask for pixels again for days."""
+    decoder.picture(written(tmp_path / "a.dcm", an_image()))
+    assert decoder._process is not None
+    pid = decoder._process.pid
+    os.kill(pid, 9)
+    until(lambda: not Path(f"/proc/{pid}").exists(), what="no zombie")
+
+
+def test_a_picture_is_looked_at_once_whatever_its_file_is_called(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The current version is compared with each later one; and once filed, an arrival has another name."""
+    path = written(tmp_path / "a.dcm", an_image())
+    found = decoder.picture(path)
+    (tmp_path / "b.dcm").hardlink_to(path)
+    monkeypatch.setattr(decoder, "_answers", None)
+    assert decoder.picture(tmp_path / "b.dcm") == found
+    monkeypatch.undo()
+    written(tmp_path / "c.dcm", an_image(PixelSpacing=[3.0, 3.0]))
+    (tmp_path / "c.dcm").rename(path)
+    assert decoder.picture(path) != found, "another file under the same name"
+
+
 # A study's decoder
 
 
@@ -166,14 +242,13 @@ def test_an_image_that_is_too_large_by_its_header_is_not_decoded(
 
 @pytest.mark.usefixtures("wild")
 def test_an_image_that_cannot_be_decoded_is_named_once_and_not_tried_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly = written(tmp_path / "deadly.dcm", an_image(PatientComments="abort"))
     with StudyDecoder(Decoding()) as decoder:
         first = tried(decoder, deadly)
-        monitored = decoder._decoder._process
+        monkeypatch.setattr(decoder._decoder, "decode", None)
         assert tried(decoder, deadly) == first
-        assert decoder._decoder._process is monitored is None
     told = [line for line in capsys.readouterr().out.splitlines() if "image_not_decoded" in line]
     assert len(told) == 1
     assert "1.2.3.4.5" in told[0]
