@@ -62,6 +62,10 @@ _NEXT_IDENTITY = (
 )
 
 
+class Outdated(Exception):
+    """Another version became current since an image was compared: it has to be compared again."""
+
+
 class Outcome(StrEnum):
     """What became of an arriving instance."""
 
@@ -87,7 +91,8 @@ class Filed:
     bytes: int
     association_id: str | None
     source: str  # calling AE title, or "stow"
-    same_picture: bool | None = None  # as the current version; None when there is none
+    compared: int | None = None  # with which version, the current one then; None when there was none
+    same_picture: bool | None = None  # as that
     broken: bool = False  # it has no whole picture
     mends: bool = False  # the current version has none, and this one has
 
@@ -139,7 +144,7 @@ def lose_dead(ledger: Ledger, conn: Connection, dead_listeners: Iterable[str]) -
 
 
 def file_instances(ledger: Ledger, conn: Connection, filed: Sequence[Filed]) -> list[Outcome]:
-    """Enter filed instances in their order and move their studies; returns what each was.
+    """Enter filed instances in their order and move their studies; returns what each was. Raises Outdated.
 
     Those that nobody has seen are entered together, study by study: a burst of images is many of these.
     """
@@ -183,11 +188,13 @@ def _enter_new(ledger: Ledger, conn: Connection, filed: Sequence[Filed]) -> None
 def _enter_seen(ledger: Ledger, conn: Connection, filed: Filed) -> Outcome:
     """Enter an instance whose SOP UID is known, in this study or another."""
     header = filed.header
+    study = _study(ledger, conn, filed)  # first: who has locked it sees all that is entered
     kept = versions(conn, header.study_uid, header.sop_uid)
     if any(row.dataset_sha256 == filed.dataset_sha256 for row in kept):
         return Outcome.DUPLICATE
     current = next((row for row in kept if row.current), None)
-    study = _study(ledger, conn, filed)
+    if filed.compared != (current.version if current is not None else None):
+        raise Outdated
     outcome = Outcome.NEW
     if current is not None:
         outcome = _difference(filed, current)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, literal, or_, select, update
@@ -17,16 +17,29 @@ SILENT_AFTER_S = 60.0  # a process that has not been seen for so long is taken f
 GAP_S = 15.0  # longer than a few heartbeats: the process, or the ledger, was away in between
 GRACE_S = 30.0  # so long has the ledger been there again before silence is held against anybody
 _BEHIND_S = 10.0  # filing in pauses takes some of that
+COMPARING = "comparing"  # why something is not filed, where nothing is wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What a listener has acknowledged and not filed yet."""
+    """What a listener has acknowledged and not filed yet. Ages are since the oldest of them was acknowledged."""
 
     arrivals: str  # the name of its folder
-    count: int = 0
-    age_s: float = 0.0  # since the oldest of them was acknowledged
+    count: int = 0  # without those that are compared
+    age_s: float = 0.0
+    compared: Mapping[str, float] = field(default_factory=dict)  # by Study UID the age of what waits for a comparison
+    compared_count: int = 0
     why: str | None = None  # why filing waits, if it does
+
+    @property
+    def all_count(self) -> int:
+        """Of all studies."""
+        return self.count + self.compared_count
+
+    @property
+    def all_age_s(self) -> float:
+        """Of all studies."""
+        return max([self.age_s, *self.compared.values()])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +68,11 @@ class Filing:
     behind: str = ""  # who is behind, in words
     lost: tuple[Lost, ...] = ()
     dead: tuple[str, ...] = ()  # tokens of listeners that ended without a goodbye
+    compared: Mapping[str, tuple[float, str]] = field(default_factory=dict)  # until and behind of studies that lag more
+
+    def of(self, study_uid: str) -> tuple[float, str]:
+        """Up to when all is filed that may be of a study, and who is behind, in words."""
+        return min((self.until, self.behind), self.compared.get(study_uid, (math.inf, "")))
 
 
 def seen(
@@ -72,7 +90,8 @@ def seen(
     values: dict[str, Any] = {"seen_at": now, "slots": slots}
     if backlog is not None:  # after the time was taken: what is acknowledged in between counts as later
         held = backlog()
-        values |= {"arrivals": held.arrivals, "unfiled": held.count, "filed_until": now - held.age_s}
+        # other listeners wait for all of it
+        values |= {"arrivals": held.arrivals, "unfiled": held.all_count, "filed_until": now - held.all_age_s}
         values |= {"unfiled_why": held.why}
     gap = or_(table.c.since.is_(None), table.c.seen_at < now - GAP_S)
     changed = conn.execute(
@@ -132,7 +151,7 @@ def filing(conn: Connection, now: float, own: Own | None = None) -> Filing:
     table = schema.process
     query = select(table, _silent(literal(now, type_=table.c.seen_at.type)).label("silent"))
     until, since, behind = math.inf, -math.inf, ""
-    lost, ended = [], []
+    lost, ended, compared = [], [], {}
     for row in conn.execute(query.where(table.c.role == "listener")):
         mine = own is not None and row.token == own.token
         if not mine and (row.silent or liveness.is_dead(row.token)):
@@ -146,10 +165,15 @@ def filing(conn: Connection, now: float, own: Own | None = None) -> Filing:
         if own is not None and mine:
             held = own.backlog()
             count, filed_until = held.count, now - held.age_s
+            compared = {uid: (now - age_s, _compared_words(age_s)) for uid, age_s in held.compared.items()}
         since = max(since, row.since or since)
         if filed_until < until:
             until, behind = filed_until, _behind_words(count, now - filed_until)
-    return Filing(until=until, since=since, behind=behind, lost=tuple(lost), dead=tuple(ended))
+    return Filing(until=until, since=since, behind=behind, lost=tuple(lost), dead=tuple(ended), compared=compared)
+
+
+def _compared_words(age_s: float) -> str:
+    return f"an image that came again is being compared, for {age_s:.0f} s" if age_s >= _BEHIND_S else ""
 
 
 def _behind_words(count: int, age_s: float) -> str:

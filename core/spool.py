@@ -144,7 +144,7 @@ def remove_unacknowledged(arrivals: Arrivals) -> int:
 def remove_if_empty(arrivals: Arrivals) -> None:
     """Remove an adopted landing folder that holds nothing any more."""
     remove_unacknowledged(arrivals)
-    for name in (".filing", ".lock"):  # what `suspects` wrote, and the lock
+    for name in (".filing", ".comparing", ".lock"):  # what `suspects` wrote, and the lock
         (arrivals.folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something landed meanwhile: leave it
         arrivals.folder.rmdir()

@@ -61,10 +61,16 @@ def _waiting(conn: Connection, now: float) -> Iterator[Unfiled]:
     dead = processes.filing(conn, now).dead
     rows = conn.execute(select(table).where(table.c.unfiled > 0, table.c.filed_until < now - LATE_S))
     for row in rows:
-        if row.token not in dead:
+        since = views.moment(conn, row.filed_until)
+        if row.token in dead:
+            continue
+        if row.unfiled_why == processes.COMPARING:
+            why, todo = "they are compared with the images that they came after", "only their studies wait for it"
+            yield Unfiled(count=row.unfiled, since=since, why=why, todo=todo, of_any=True)
+        else:
             yield Unfiled(
                 count=row.unfiled,
-                since=views.moment(conn, row.filed_until),
+                since=since,
                 why=f"filing waits ({row.unfiled_why or 'the listener does not get on with it'})",
                 todo="it goes on by itself once database and data folder can be written; see the listener's log",
                 of_any=True,

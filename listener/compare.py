@@ -31,10 +31,15 @@ class Comparison(StrEnum):
     MENDS = "mends"  # the current one does, and this one is whole
 
 
-def compare(current: Path, later: Path, decoder: Decoder) -> Comparison:
-    """Compare two files. Raises OSError where one cannot be read, and nothing for what is in them."""
+def compare(current: Path, later: Path, decoder: Decoder | None) -> Comparison | None:
+    """Compare two files; without a decoder None where the bytes alone do not decide, which takes no time.
+
+    Raises OSError where one cannot be read, and nothing for what is in them.
+    """
     if _same_bytes(current, later):
         return Comparison.SAME
+    if decoder is None:
+        return None
     return judge(decoder.picture(current), decoder.picture(later))
 
 

@@ -280,6 +280,7 @@ def _facts(
     row: Any, series: Mapping[str, Mapping[Role, int]], filing: processes.Filing, policy: Completeness
 ) -> Facts:  # fmt: skip
     answered = row.answered_at is not None
+    filed_until, behind = filing.of(row.uid)
     return Facts(
         receiving=row.state == StudyState.RECEIVING,
         opened_at=row.opened_at,
@@ -294,9 +295,9 @@ def _facts(
         listing=Listing(series=row.listed, since=row.since, answered_at=row.answered_at) if answered else None,
         study_date=row.study_date,
         let_through=row.let_through is not None,
-        filed_until=filing.until,
+        filed_until=filed_until,
         watched_since=filing.since,
-        behind=filing.behind,
+        behind=behind,
         # a study that began so much later has no image among what that listener had
         lost=tuple(one for one in filing.lost if row.opened_at < one.seen_at + policy.hard_age_s),
     )

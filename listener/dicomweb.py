@@ -17,10 +17,10 @@ from cauda.core.domain import Reason
 from cauda.core.peers import Verdict
 from cauda.core.settings import Settings, is_loopback
 from cauda.listener import accept, auth, callers, multipart, stow
-from cauda.listener.filer import Ended, Learned, Opened
 from cauda.listener.landing import Door, Session
 from cauda.listener.part10 import Origin
 from cauda.listener.sessions import Throttle
+from cauda.listener.told import Ended, Learned, Opened
 
 SOURCE = "STOW-RS"  # where an AE title is asked for, as in the list of peers: HTTP has none
 _AT_ONCE_BYTES = 1 << 18  # gathered before a thread is asked to write

@@ -31,9 +31,9 @@ from cauda.core.errors import Misconfigured
 from cauda.core.peers import Caps, Verdict
 from cauda.listener import accepted, commitment, data_path, stock, tls, upper_layer
 from cauda.listener.admission import Admission, AdmittingServer
-from cauda.listener.filer import Ended, Learned, Opened
 from cauda.listener.landing import Door, Request, Session, Store
 from cauda.listener.part10 import Origin
+from cauda.listener.told import Ended, Learned, Opened
 
 _VERIFICATION = "1.2.840.10008.1.1"
 _REJECT_PERMANENT, _REJECT_TRANSIENT = 0x01, 0x02

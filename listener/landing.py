@@ -22,10 +22,10 @@ from cauda.core.errors import Rejected
 from cauda.core.part import Part
 from cauda.core.settings import Settings
 from cauda.listener import accepted, head
-from cauda.listener.filer import Arrived, RefusedImage, Told
 from cauda.listener.guests import Guests
 from cauda.listener.part10 import Origin, file_meta
 from cauda.listener.refusals import Refusals
+from cauda.listener.told import Arrived, RefusedImage, Told
 
 _SOP_CLASSES = frozenset(accepted.SOP_CLASSES)
 _MOST_TOLD = 10_000  # refusals of one association that are kept one by one

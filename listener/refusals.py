@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cauda.core import log, metrics
 from cauda.core.domain import Reason
-from cauda.listener.filer import Refused
+from cauda.listener.told import Refused
 
 _MOST_KEYS = 1000  # distinct callers between two ticks; `peers.refused` keeps no more either
 _UNLOGGED = frozenset({Reason.ADDRESS_NOT_ALLOWED, Reason.TOO_MANY_CONNECTIONS})  # others are logged where they happen

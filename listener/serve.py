@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from starlette.routing import Route
 
@@ -23,9 +22,11 @@ from cauda.core.settings import Settings
 from cauda.core.slots import Slots
 from cauda.core.steady_clock import boot_seconds
 from cauda.listener import commitment, completeness, descriptors, dicomweb, dimse, http, landing, pages
+from cauda.listener.adopting import Adopter
 from cauda.listener.archive import Asker
 from cauda.listener.committer import Committer
-from cauda.listener.filer import PASSING, Filer, adopt
+from cauda.listener.filer import Filer
+from cauda.listener.filing import PASSING
 from cauda.listener.guests import Guests
 from cauda.listener.sessions import Sessions
 from cauda.listener.tls import Certificates
@@ -83,6 +84,7 @@ def run(
         _close(slots)
         raise
     asker = Asker(book, settings)
+    adopter = Adopter(book, store, arrivals.folder, filer)
     filer.start()
     shown.start()
     asker.start()
@@ -95,14 +97,14 @@ def run(
     if on_ready is not None:
         on_ready(ports)
     try:
-        adopting = partial(adopt, book, store, arrivals.folder, filer.decoder)
-        _tick_until(stop, settings, book, adopting, fingerprint, own, _beside(book, door, filer, certificates))
+        _tick_until(stop, settings, book, adopter.adopt, fingerprint, own, _beside(book, door, filer, certificates))
     finally:
         door.closing.set()
         shown.close()
         _drain(servers, door, filer)
         shown.stop()  # before the filer: a request that ends tells it so
         filer.finish()
+        adopter.close()
         asker.finish()
         if committer is not None:
             committer.finish()

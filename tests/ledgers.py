@@ -31,6 +31,11 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def current_of(kept: Sequence[Any]) -> int | None:
+    """The current one of an image's versions."""
+    return next((row.version for row in kept if row.current), None)
+
+
 @dataclass(kw_only=True)
 class Time:
     """The ledger's clock."""
@@ -64,18 +69,21 @@ class House:
     def arrive(
         self, study: str = "1.1", sop: str = "1.1.1.1", *, content: str = "", role: Role = Role.AXIAL,
         same_picture: bool | None = None, identity: str = "patient", demographics: str = "words", source: str = "MR1",
-        ours: bool = False, association: str | None = None, stated: str | None = None,
+        ours: bool = False, association: str | None = None, stated: str | None = None, compared: int | None = -1,
     ) -> Outcome:  # fmt: skip
         """File an image, as the filer does."""
         with self.ledger.write() as conn:
-            version = len(intake.versions(conn, study, sop)) + 1
+            kept = intake.versions(conn, study, sop)
+            version = len(kept) + 1
             header = Header(study_uid=study, series_uid=f"{study}.1", sop_uid=sop, sop_class_uid="1.2.840", role=role,
                             ours=ours, identity=sha(identity), demographics=sha(identity + demographics),
                             stated=stated)  # fmt: skip
             filed = Filed(header=header, path=f"studies/{study}/{sop}.v{version}.dcm", version=version,
                           sha256=sha(f"file{study}{sop}{content}{identity}{demographics}"),
                           dataset_sha256=sha(f"{study}{sop}{content}{identity}{demographics}"), bytes=1,
-                          association_id=association, source=source, same_picture=same_picture)  # fmt: skip
+                          association_id=association, source=source,
+                          compared=current_of(kept) if compared == -1 else compared,
+                          same_picture=same_picture)  # fmt: skip
             return intake.file_instance(self.ledger, conn, filed)
 
     def complete(self, study: str = "1.1", **changes: Any) -> int:

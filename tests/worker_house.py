@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import builders
+from ledgers import current_of
 from pydicom import Dataset
 from sqlalchemy import RowMapping, select
 
@@ -90,7 +91,8 @@ class House:
             folder = self.spool.studies / image.StudyInstanceUID
             folder.mkdir(parents=True, exist_ok=True)
             with self.ledger.write() as conn:
-                version = 1 + len(intake.versions(conn, image.StudyInstanceUID, image.SOPInstanceUID))
+                kept = intake.versions(conn, image.StudyInstanceUID, image.SOPInstanceUID)
+                version = 1 + len(kept)
                 name = f"{image.SOPInstanceUID}.dcm" if version == 1 else f"{image.SOPInstanceUID}.v{version}.dcm"
                 (folder / name).write_bytes(content)
                 intake.file_instance(
@@ -105,6 +107,7 @@ class House:
                         bytes=len(content),
                         association_id=None,
                         source="SCANNER",
+                        compared=current_of(kept),
                         same_picture=True if version > 1 else None,
                     ),
                 )

@@ -42,7 +42,9 @@ from cauda.core.ledger import Ledger
 from cauda.core.revisions import Fingerprint, Made
 from cauda.core.schema import READ, RevisionState
 from cauda.core.settings import Completeness
-from cauda.listener import completeness, filer
+from cauda.listener import completeness
+from cauda.listener.adopting import Adopter
+from cauda.listener.filer import Filer
 
 IMAGES_A_STUDY = 200
 RECEIVING = 20  # studies under way at any time
@@ -213,7 +215,8 @@ def filed_ms(node: Node, templates: tuple[Template, Template]) -> tuple[float, f
         for number, (template, names) in enumerate(study_of(node, FILED // 2, templates)):
             (folder / f"{study}-{number:04}.dcm").write_bytes(template.copy(*names))
     begun, worked = time.perf_counter(), time.thread_time()
-    if filer.adopt(node.book, node.store, node.data / "arrivals" / "none") != FILED:
+    none = node.data / "arrivals" / "none"
+    if Adopter(node.book, node.store, none, Filer(node.book, node.store, "bench")).adopt() != FILED:
         raise SystemExit("not everything was filed")
     return (time.perf_counter() - begun) * 1000 / FILED, (time.thread_time() - worked) * 1000 / FILED
 

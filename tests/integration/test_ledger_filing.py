@@ -78,6 +78,21 @@ def test_a_listener_knows_its_own_backlog_better_than_the_ledger(house: House) -
     assert tick(house) == ["1.1"]
 
 
+def test_for_what_a_listener_compares_it_waits_with_that_study_and_others_with_all(house: House) -> None:
+    """It knows of what study an image is; another listener knows only that there is one."""
+    beat(house, "me")
+    for uid in ("1.1", "1.2"):
+        receive(house, uid)
+    pass_with(house, 60, "me")
+    own = Backlog(arrivals="of-me", compared={"1.2": 30.0}, compared_count=1)
+    assert tick(house, backlog=lambda: own) == ["1.1"]
+    with house.ledger.write() as conn:
+        processes.seen(house.ledger, conn, token="me", role="listener", slots=0, backlog=lambda: own)
+    assert completeness.tick(house.ledger, POLICY, FINGERPRINT) == []
+    assert waits(house, "1.2") == "1 acknowledged objects are not filed yet, the oldest for 30 s"
+    assert tick(house) == ["1.2"]
+
+
 def test_a_listener_that_reaches_the_ledger_no_more_keeps_studies_open(house: House) -> None:
     for token in ("me", "other"):
         beat(house, token)

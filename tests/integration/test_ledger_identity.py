@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from builders import mr_image
-from ledgers import House, sha
+from ledgers import House, current_of, sha
 
 from cauda.core import doubles, headers, intake, schema
 from cauda.core.domain import Reason
@@ -27,12 +27,13 @@ def file(house: House, study: str, images: Sequence[tuple[int, dict[str, Any]]])
         with house.ledger.write() as conn:
             sop = f"{study}.9.{number}"
             header = headers.of(mr_image(study, f"{study}.{number % 2}", sop, **_BASE | attributes))
-            version = len(intake.versions(conn, study, sop)) + 1
+            kept = intake.versions(conn, study, sop)
+            version = len(kept) + 1
             content = sha(repr((study, number, sorted(attributes.items(), key=str))))
             same = True if version > 1 else None
             filed = Filed(header=header, path=f"{sop}.v{version}", version=version, sha256=content,
                           dataset_sha256=content, bytes=1, association_id=None, source="MR",
-                          same_picture=same)  # fmt: skip
+                          compared=current_of(kept), same_picture=same)  # fmt: skip
             outcomes.append(intake.file_instance(house.ledger, conn, filed))
     return outcomes
 

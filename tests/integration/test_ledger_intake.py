@@ -97,6 +97,16 @@ def test_other_pixels_under_the_same_uid_hold_the_study(house: House) -> None:
     assert [(r.version, r.current) for r in house.rows(schema.instance, sop_uid="1.1.1.0")] == [(1, True), (2, False)]
 
 
+def test_what_was_compared_with_a_version_that_is_no_longer_current_is_compared_again(house: House) -> None:
+    """Another thread or listener entered one meanwhile: the same as the first may be other than that."""
+    completed(house)
+    house.arrive(sop="1.1.1.0", content="mended", same_picture=True)
+    for compared in (None, 1, 3):
+        with pytest.raises(intake.Outdated):
+            house.arrive(sop="1.1.1.0", content="late", same_picture=True, compared=compared)
+    assert [(r.version, r.current) for r in house.rows(schema.instance, sop_uid="1.1.1.0")] == [(1, False), (2, True)]
+
+
 def test_images_of_two_patients_hold_the_study_until_they_agree(house: House) -> None:
     """A correction that arrives image by image mixes identities for a while."""
     house.arrive(sop="1.1.1.0")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledgers import House, counted, sha
+from ledgers import House, counted, current_of, sha
 
 from cauda.core import intake, schema
 from cauda.core.headers import Header, Role
@@ -54,7 +54,8 @@ def enter(house: House, batch: Sequence[Filed], draw: random.Random, *, together
             kept = intake.versions(conn, one.header.study_uid, one.header.sop_uid)
             same = draw.random() < 0.9 if kept else None
             broken, mends = (bool(kept) and draw.random() < 0.1 for _ in range(2))
-            placed.append(replace(one, version=len(kept) + 1, same_picture=same, broken=broken, mends=mends))
+            placed.append(replace(one, version=len(kept) + 1, compared=current_of(kept), same_picture=same,
+                                  broken=broken, mends=mends))  # fmt: skip
         if together:
             return intake.file_instances(house.ledger, conn, placed)
         return [intake.file_instances(house.ledger, conn, [one])[0] for one in placed]

@@ -17,8 +17,7 @@ from cauda.core import ledger, part, schema, slots, spool
 from cauda.core.domain import Reason
 from cauda.core.draft import Draft
 from cauda.core.errors import Unavailable
-from cauda.core.pixels import Bounds, Decoder
-from cauda.listener import filer, part10, serve
+from cauda.listener import adopting, beside, filer, filing, landed, part10, serve, told
 
 pytestmark = pytest.mark.peers
 
@@ -84,7 +83,7 @@ def test_an_object_that_meets_a_bug_is_set_aside_alone_and_the_door_stays_open(
 def test_setting_aside_waits_for_a_ledger_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The filer goes on afterwards, and the object's event is not lost."""
     away = Unavailable(Reason.LEDGER_DOWN, "ledger: away")
-    monkeypatch.setattr(filer, "record", failing_first(filer.record, away, times=2))
+    monkeypatch.setattr(filing, "record", failing_first(filing.record, away, times=2))
     real = part10.digests
 
     def digests(path: Path) -> tuple[str, str, int]:
@@ -123,18 +122,90 @@ def test_an_image_whose_first_version_is_gone_is_filed_and_its_study_held(tmp_pa
         assert not list((house.data / "unfiled").iterdir())
 
 
+def opened(data: Path) -> tuple[ledger.Ledger, spool.Spool]:
+    """A ledger and a spool in use by nobody."""
+    book = ledger.open_ledger(f"sqlite:///{data / 'ledger.sqlite'}")
+    ledger.migrate(book)
+    box = spool.Spool(data)
+    box.prepare()
+    return book, box
+
+
+def two_versions() -> tuple[bytes, bytes]:
+    """Whether they show the same has to be decoded."""
+    (image,) = builders.mr_study(28, axial=1, sagittal=0)
+    first = builders.part10(image)
+    image.PixelData = bytes(len(image.PixelData))
+    return first, builders.part10(image)
+
+
+def test_what_a_dead_listener_left_is_nobody_elses_while_it_is_compared(tmp_path: Path) -> None:
+    """Another would take the comparison for what ended it."""
+    data = tmp_path / "data"
+    left_behind(data, *two_versions())
+    book, box = opened(data)
+    adopter = adopting.Adopter(book, box, data / "none", filer.Filer(book, box, "me"))
+    for _ in range(2):
+        adopter.adopt()
+        assert [path.name for path in spool.waiting(data / "arrivals" / "dead")] == ["0001.dcm"]
+        assert list(spool.abandoned(box, data / "none")) == []
+    adopter.close()
+    (free,) = spool.abandoned(box, data / "none")
+    free.close()
+
+
+def test_what_has_to_be_compared_goes_into_the_line_once_and_after_its_association(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the ledger was away at first: the end of the association comes behind it, once."""
+    data = tmp_path / "data"
+    left_behind(data, *two_versions())
+    book, box = opened(data)
+    line = beside.Line()
+    first, second = (told.Arrived(path) for path in spool.waiting(data / "arrivals" / "dead"))
+    filing.file_batch(book, box, "me", None, [first], line)
+    header = landed.read(second.path).header
+    origin = part10.Origin(association_id="a", calling_aet="S", called_aet="C", address="127.0.0.1")
+    monkeypatch.setattr(landed, "read", lambda _: landed.Landed(header=header, origin=origin))
+    monkeypatch.setattr(filing, "_note", failing_first(filing._note, Unavailable(Reason.LEDGER_DOWN, "away")))
+    ended = told.Ended("a", "released")
+    batch = [told.Opened(origin), second, ended]
+    with pytest.raises(Unavailable):
+        filing.file_batch(book, box, "me", None, batch, line)
+    assert second.path not in line
+    for _ in range(2):
+        filing.file_batch(book, box, "me", None, batch[:2], line)
+    filing.file_batch(book, box, "me", None, [ended], line)
+    line.close()
+    taken = iter(line.take, None)
+    assert [one.what for one in taken if one is not None] == [second, ended]
+
+
+def test_for_what_is_compared_only_its_study_waits(tmp_path: Path) -> None:
+    made = filer.Filer(ledger.open_ledger(f"sqlite:///{tmp_path / 'unused'}"), spool.Spool(tmp_path), "me", "mine")
+    compared, other = told.Arrived(tmp_path / "1"), told.Arrived(tmp_path / "2")
+    made.tell(compared)
+    assert (made.backlog().count, made.backlog().all_count) == (1, 1)
+    made.line.put(beside.Item(what=compared, path=compared.path, key=("1.2", "1.2.3")))
+    found = made.backlog()
+    assert (found.count, found.age_s, found.all_count, list(found.compared)) == (0, 0.0, 1, ["1.2"])
+    assert found.all_age_s == found.compared["1.2"] > 0
+    made.tell(other)
+    found = made.backlog()
+    assert (found.count, found.all_count, list(found.compared)) == (1, 2, ["1.2"])
+    assert found.compared["1.2"] > found.age_s > 0
+
+
 def test_a_long_backlog_of_a_dead_listener_is_adopted_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In between the listener says that it lives, and looks whether studies are complete."""
     images = builders.mr_study(27, axial=20, sagittal=20)
     left_behind(tmp_path / "data", *map(builders.part10, images))
-    monkeypatch.setattr(filer, "_ADOPT_S", 0.0)
-    opened = ledger.open_ledger(f"sqlite:///{tmp_path / 'data' / 'ledger.sqlite'}")
-    ledger.migrate(opened)
-    folders = spool.Spool(tmp_path / "data")
-    with Decoder(Bounds()) as decoder:
-        adopted = [filer.adopt(opened, folders, tmp_path, decoder) for _ in range(4)]
+    monkeypatch.setattr(adopting, "_ADOPT_S", 0.0)
+    book, folders = opened(tmp_path / "data")
+    adopter = adopting.Adopter(book, folders, tmp_path, filer.Filer(book, folders, "me"))
+    adopted = [adopter.adopt() for _ in range(4)]
     assert adopted == [16, 16, 8, 0]
-    with opened.read() as conn:
+    with book.read() as conn:
         assert len(conn.execute(schema.instance.select()).all()) == 40
     assert not list(folders.arrivals.iterdir())
 
@@ -163,10 +234,13 @@ def test_prepared_files_of_a_dead_listener_go_before_its_images_are_filed(
     """Each crash leaves half a gigabyte; where filing crashes again, they would never go."""
     (image,) = builders.mr_study(25, axial=1, sagittal=0)
     sealed, empty = prepared(tmp_path / "data", builders.part10(image))
-    monkeypatch.setattr(filer, "file_or_set_aside", failing_first(filer.file_or_set_aside, KeyboardInterrupt(), 9))
+    monkeypatch.setattr(
+        adopting, "file_or_set_aside", failing_first(adopting.file_or_set_aside, KeyboardInterrupt(), 9)
+    )
     folders = spool.Spool(tmp_path / "data")
+    book = ledger.open_ledger(f"sqlite:///{tmp_path / 'unused'}")
     with pytest.raises(KeyboardInterrupt):
-        filer.adopt(ledger.open_ledger(f"sqlite:///{tmp_path / 'unused'}"), folders, tmp_path, Decoder(Bounds()))
+        adopting.Adopter(book, folders, tmp_path, filer.Filer(book, folders, "me")).adopt()
     assert not [path for path in empty if path.exists()]
     assert (sealed.parent / "0000.dcm").read_bytes()[128:] == builders.part10(image)[128:]
 
@@ -185,11 +259,11 @@ def test_prepared_files_of_a_dead_listener_go_before_new_ones_are_prepared(
     assert left == [True]
 
 
-def a_filer(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[filer.Filer, list[filer.Told], list[int]]:
+def a_filer(data: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[filer.Filer, list[told.Told], list[int]]:
     """A filer, what it has filed, and how much was waiting each time it gave way to a burst that never pauses."""
-    done: list[filer.Told] = []
+    done: list[told.Told] = []
     gave_way: list[int] = []
-    monkeypatch.setattr(filer, "file_or_set_aside", lambda _ledger, _spool, _name, _decoder, batch: done.extend(batch))
+    monkeypatch.setattr(filer, "file_or_set_aside", lambda *given: done.extend(given[4]))
     monkeypatch.setattr(filer, "_QUIET_S", 3600.0)
     made = filer.Filer(ledger.open_ledger(f"sqlite:///{data / 'unused'}"), spool.Spool(data), "me")
     real = made._give_way
@@ -209,14 +283,14 @@ def test_a_stream_without_pauses_is_given_way_once_and_then_filed_as_it_comes(
     monkeypatch.setattr(filer, "_PATIENCE_S", 0.2)
     made, done, gave_way = a_filer(tmp_path, monkeypatch)
     for n in range(10 * filer.BATCH):
-        made.tell(filer.Arrived(tmp_path / str(n)))
-    ended = filer.Ended("a", "released")
+        made.tell(told.Arrived(tmp_path / str(n)))
+    ended = told.Ended("a", "released")
     made.tell(ended)
     made.start()
     try:
         until(lambda: ended in done, what="everything filed although nothing ever paused")
         assert gave_way == [10 * filer.BATCH]
-        made.tell(filer.Arrived(tmp_path / "later"))
+        made.tell(told.Arrived(tmp_path / "later"))
         until(lambda: len(done) == 10 * filer.BATCH + 2, what="the next one filed")
         assert len(gave_way) == 2, "the queue was empty: the next burst is given way again"
         made.tell(ended)
@@ -232,16 +306,16 @@ def test_an_association_that_was_opened_is_entered_with_what_comes_over_it(
     """Entered at once it would take disk and processor from the first images."""
     monkeypatch.setattr(filer, "_PATIENCE_S", 3600.0)
     made, done, gave_way = a_filer(tmp_path, monkeypatch)
-    opened = filer.Opened(part10.Origin(association_id="a", calling_aet="S", called_aet="C", address="127.0.0.1"))
+    opened = told.Opened(part10.Origin(association_id="a", calling_aet="S", called_aet="C", address="127.0.0.1"))
     made.start()
     try:
         made.tell(opened)
         until(lambda: gave_way, what="it waits")
-        made.tell(filer.Arrived(tmp_path / "image"))
+        made.tell(told.Arrived(tmp_path / "image"))
         assert done == []
     finally:
         made.finish()
-    assert done == [opened, filer.Arrived(tmp_path / "image")]
+    assert done == [opened, told.Arrived(tmp_path / "image")]
 
 
 def test_giving_way_holds_up_no_drain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +323,7 @@ def test_giving_way_holds_up_no_drain(tmp_path: Path, monkeypatch: pytest.Monkey
     made, done, gave_way = a_filer(tmp_path, monkeypatch)
     made.start()
     for n in range(3 * filer.BATCH):
-        made.tell(filer.Arrived(tmp_path / str(n)))
+        made.tell(told.Arrived(tmp_path / str(n)))
     until(lambda: gave_way, what="it waits")
     made.finish()
     assert len(done) == 3 * filer.BATCH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from listener_house import House, listener, store
 from peers import HOST, until
 from sqlalchemy import insert
 
-from cauda.core import schema, unfiled
+from cauda.core import pixels, schema, unfiled
 from cauda.core.domain import Reason
 from cauda.core.errors import Unavailable
 from cauda.core.ledger import record
@@ -81,6 +82,32 @@ def test_images_that_cannot_be_filed_for_long_are_named_until_they_are(
             until(lambda: named_everywhere(house, uid, *words), 20, "named in every place", every=0.5)
             assert httpx.get(f"http://{HOST}:{house.ports.http}/readyz", trust_env=False).status_code == 503
         until(lambda: len(house.rows(schema.instance)) == 4, what="filed")
+        until(lambda: not named_everywhere(house, uid, "not filed"), 20, "no longer named", every=0.5)
+
+
+def test_what_is_compared_for_long_is_a_note_and_the_node_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's pixels that take long to decode take no node out of service."""
+    answer = threading.Event()
+    real = pixels.Decoder.picture
+
+    def slow(self: pixels.Decoder, path: Path) -> Any:
+        assert answer.wait(60)
+        return real(self, path)
+
+    monkeypatch.setattr(unfiled, "LATE_S", 0.5)
+    monkeypatch.setattr(pixels.Decoder, "picture", slow)
+    with node(tmp_path / "data") as (house, uid):
+        again = mr_study("more", axial=1, sagittal=0)
+        store(house.ports.dimse, again)
+        house.until_filed()
+        again[0].PixelData = bytes(len(again[0].PixelData))
+        store(house.ports.dimse, again)
+        words = ("1 acknowledged object not filed since 20", "compared with the images", "only their studies wait")
+        until(lambda: named_everywhere(house, uid, *words), 20, "named in every place", every=0.5)
+        assert httpx.get(f"http://{HOST}:{house.ports.http}/readyz", trust_env=False).status_code == 200
+        answer.set()
         until(lambda: not named_everywhere(house, uid, "not filed"), 20, "no longer named", every=0.5)
 
 

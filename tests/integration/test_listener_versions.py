@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import builders
 import pydicom.pixels.decoders.base
 import pytest
-from listener_house import House, listener, store, with_meta
+from listener_house import House, landed, listener, store, with_meta
 from peers import until
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
@@ -18,6 +19,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from cauda.core import pixels, schema
 from cauda.core.domain import Reason
+from cauda.listener import beside
 
 pytestmark = pytest.mark.peers
 
@@ -77,11 +79,15 @@ BROKEN = [empty, half, absent, cut]
 
 
 def send(house: House, image: Dataset) -> None:
+    sent(house, image)
+    house.until_filed()
+
+
+def sent(house: House, image: Dataset) -> None:
     """Store one, acknowledged and filed."""
     syntax = str(image.file_meta.TransferSyntaxUID) if hasattr(image, "file_meta") else "1.2.840.10008.1.2.1"
     (status,) = store(house.ports.dimse, [deepcopy(image)], syntax)
     assert status.Status == 0
-    house.until_filed()
 
 
 def versions(house: House) -> list[tuple[int, bool]]:
@@ -209,3 +215,110 @@ def test_an_error_of_ours_in_comparing_keeps_no_image_from_its_study(
             send(house, image)
         until(lambda: len(versions(house)) == 2, what="both entered")
         assert not list((house.data / "unfiled").iterdir())
+
+
+def uids(house: House) -> list[str]:
+    return [row["sop_uid"] for row in house.rows(schema.instance)]
+
+
+def ends(house: House) -> list[str | None]:
+    return [row["ended_how"] for row in house.rows(schema.association)]
+
+
+def test_nothing_waits_for_two_versions_that_take_long_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other images are filed meanwhile; a later version of the same one, and their senders' release, come behind it."""
+    answer = threading.Event()
+    real = pixels.Decoder.picture
+
+    def slow(self: pixels.Decoder, path: Path) -> Any:
+        assert answer.wait(60)
+        return real(self, path)
+
+    monkeypatch.setattr(pixels.Decoder, "picture", slow)
+    first, other = an_image(10), an_image(11)
+    later = an_image(10, PatientName="Third^Version")
+    with listener(tmp_path / "data", completeness={"after_release_s": 600}) as house:
+        send(house, first)
+        sent(house, compressed(an_image(10)))
+        sent(house, later)
+        sent(house, other)
+        until(lambda: len(versions(house)) == 2, what="another image filed meanwhile")
+        assert uids(house) == [first.SOPInstanceUID, other.SOPInstanceUID]
+        until(lambda: ends(house).count("released") == 2, what="the end of its association")
+        assert ends(house) == ["released", None, None, "released"]
+        answer.set()
+        until(lambda: ends(house) == ["released"] * 4, what="all of them filed")
+        assert uids(house)[2:] == [first.SOPInstanceUID] * 2
+        assert versions(house) == [(1, False), (1, True), (2, False), (3, True)]
+        until(lambda: not landed(house.data), what="nothing left to file")
+
+
+@pytest.mark.usefixtures("wild")
+@pytest.mark.parametrize("endless", ["the current one", "the later one"])
+def test_a_listener_that_ends_while_it_compares_leaves_the_image_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endless: str
+) -> None:
+    images = an_image(12), compressed(an_image(12, PatientName="B"))
+    images[endless == "the later one"].PatientComments = "wait"
+    monkeypatch.setenv("WILD_WAITS", str(tmp_path / "waits"))
+    with listener(tmp_path / "data") as house:
+        send(house, images[0])
+        sent(house, images[1])
+        sent(house, an_image(13))
+        until(lambda: len(versions(house)) == 2, what="another image filed meanwhile")
+        until((tmp_path / "waits").exists, what="it is being decoded")
+        house.close()
+        assert len(versions(house)) == 2
+        assert [row["hold"] for row in house.rows(schema.study)] == [None, None], "nobody said that they differ"
+        assert len(landed(house.data)) == 1
+    monkeypatch.setattr(pixels, "_MODULE", "cauda.core.pixels_child")
+    with listener(tmp_path / "data") as house:
+        until(lambda: len(versions(house)) == 3, timeout=60, what="filed")
+        house.until_filed()
+        until(lambda: len(list((house.data / "arrivals").iterdir())) == 1, what="the folder of the first gone")
+        assert [row["hold"] for row in house.rows(schema.study)] == [None, None]
+        assert versions(house)[-1] == (2, True)
+
+
+def test_where_many_take_long_what_has_waited_is_filed_without_being_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise somebody's slow pixels would keep everybody's studies waiting for hours."""
+    waiting = threading.Event()
+    compared: list[Path] = []
+    real = pixels.Decoder.picture
+
+    def slow(self: pixels.Decoder, path: Path) -> Any:
+        assert waiting.wait(60)
+        self.spent_s += beside._PATIENCE_S
+        compared.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(pixels.Decoder, "picture", slow)
+    with listener(tmp_path / "data") as house:
+        send(house, an_image(14))
+        sent(house, compressed(an_image(14, PatientName="B")))
+        sent(house, an_image(14, PatientName="C"))
+        until(lambda: len(landed(house.data)) == 2, what="they wait")
+        monkeypatch.setattr(beside, "_WAIT_S", 0.0)
+        waiting.set()
+        until(lambda: len(versions(house)) == 3, timeout=60, what="all filed")
+        assert house.row(schema.study)["hold"] == Reason.PIXELS_CHANGED
+        assert versions(house) == [(1, False), (2, True), (3, False)]
+    assert len(compared) == 2
+
+
+def test_many_that_are_soon_compared_are_all_compared_however_long_the_last_has_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive that sends all it has again, in another encoding."""
+    monkeypatch.setattr(beside, "_WAIT_S", 0.0)
+    with listener(tmp_path / "data") as house:
+        send(house, an_image(15))
+        for number in range(6):
+            again = an_image(15, PatientName=f"A^{number}")
+            sent(house, again if number % 2 else compressed(again))
+        until(lambda: len(versions(house)) == 7, timeout=60, what="all filed")
+        assert house.row(schema.study)["hold"] is None
