@@ -230,11 +230,16 @@ class Decoder:
         command = [sys.executable, "-P", "-m", _MODULE, str(self._bounds.memory_bytes), str(self._bounds.frame_s),
                    str(ends)]  # fmt: skip
         one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # threads take address space
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, **one_thread}, start_new_session=True, pass_fds=[ends],
-        )  # fmt: skip
-        os.close(ends)
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env={**os.environ, **one_thread}, start_new_session=True, pass_fds=[ends],
+            )  # fmt: skip
+        except OSError:
+            os.close(self._ends)
+            raise
+        finally:
+            os.close(ends)
         self._process = process
         if self._cancelled:  # just now, and did not see it
             process.kill()
