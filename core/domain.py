@@ -88,6 +88,7 @@ class Reason(StrEnum):
     # A level is not graded.
     NO_BUNDLE = "no_bundle"
     NOT_IMAGED = "not_imaged"
+    MAYBE_LEFT_OUT = "maybe_left_out"  # images were left out whose place is not known
     CANAL_OUTSIDE_FIELD = "canal_outside_field"
     NO_SAGITTAL = "no_sagittal"
     LEVELS_NOT_COUNTED = "levels_not_counted"
@@ -114,7 +115,7 @@ class Reason(StrEnum):
     SIXTH_SEGMENT = "sixth_segment"
     SERIES_DISAGREE = "series_disagree"
     LEVELS_INCOMPLETE = "levels_incomplete"
-    # A series is not used.
+    # A series is not used, or an image of it is left out.
     LOCALIZER = "localizer"
     NOT_T2 = "not_t2"
     POST_CONTRAST_FAT_SUPPRESSED = "post_contrast_fat_suppressed"
@@ -123,6 +124,11 @@ class Reason(StrEnum):
     MYELOGRAPHY = "myelography"
     DIFFUSION = "diffusion"
     NO_GEOMETRY = "no_geometry"
+    NO_POSITION = "no_position"
+    NO_ORIENTATION = "no_orientation"
+    NO_PIXEL_SIZE = "no_pixel_size"
+    NOT_A_SLICE = "not_a_slice"
+    PLACE_TAKEN = "place_taken"
     OTHER_PLANE = "other_plane"
     NOT_MAGNITUDE = "not_magnitude"
     CONTRASTS_NOT_TOLD_APART = "contrasts_not_told_apart"
@@ -211,6 +217,7 @@ class Reason(StrEnum):
 REASON_TEXT: dict[Reason, str] = {
     Reason.NO_BUNDLE: "no grading model installed",
     Reason.NOT_IMAGED: "no axial slice at this level",
+    Reason.MAYBE_LEFT_OUT: "images that were left out may show this level",
     Reason.CANAL_OUTSIDE_FIELD: "canal outside the field of the axial images",
     Reason.NO_SAGITTAL: "no sagittal series",
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
@@ -229,6 +236,12 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.DIXON_PART: "fat or opposed-phase image",
     Reason.NOT_MAGNITUDE: "phase, real or imaginary images",
     Reason.CONTRASTS_NOT_TOLD_APART: "two contrasts in one place, and nothing tells which is T2",
+    Reason.NO_GEOMETRY: "no valid geometry",
+    Reason.NO_POSITION: "no position",
+    Reason.NO_ORIENTATION: "no orientation, so no position",
+    Reason.NO_PIXEL_SIZE: "no pixel size",
+    Reason.NOT_A_SLICE: "not a grey slice",
+    Reason.PLACE_TAKEN: "another picture in the same place",
     Reason.NO_AXIAL_T2: "no axial T2 found",
     Reason.NO_MR_IMAGES: "no MR images found",
     Reason.NOT_LUMBAR: "not a lumbar spine",
@@ -347,6 +360,7 @@ class StackUse:
     slices: int
     reason: Reason | None = None  # why they are not used, when they are not
     note: str = ""
+    left_out: dict[Reason, int] = field(default_factory=dict)  # images that were not used, though the others were
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +373,9 @@ class SeriesUse:
     reason: Reason | None = None  # why it is not used, when it is not
     note: str = ""
     stacks: tuple[StackUse, ...] = ()
+    series_number: int | None = None  # as the viewer shows it
+    images: int = 0  # of a multi-frame image its frames, as in ``slices``
+    left_out: dict[Reason, int] = field(default_factory=dict)  # how many of them, in all its stacks and outside them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ def analyze(
 
     from cauda.deploy import analyze as work
     from cauda.pipeline import report_json
+    from cauda.pipeline.results import words
 
     settings = bootstrap.with_bundle(options.start(), default=bootstrap.STARTER)
     fingerprint = bootstrap.fingerprint(settings)
@@ -59,6 +60,8 @@ def analyze(
         output.show_json(report)
     else:
         output.show_report(report)
+        for line in words.left_out_words(analysis.report):
+            output.complain(line)
         for path in files:
             output.say(f"  {path}")
     if analysis.report.status is not Status.REPORTED:

@@ -105,7 +105,8 @@ def _analyse(
         counted = count(found, parts, uses)
     report = replace(report, series=_updated(found, uses))
     if counted.levels is None or counted.series is None:
-        seen = any(one.plane == "sagittal" for each in found for one in each.acquisitions)
+        planes = [{one.plane for one in each.acquisitions} for each in found]
+        seen = any("sagittal" in shown or not shown for shown in planes)  # a series without a place may be sagittal
         why = Reason.LEVELS_NOT_COUNTED if seen else Reason.NO_SAGITTAL
         return Analysis(report=replace(report, findings=_ungraded(why), timings_ms=timings))
     with _timed("grade", timings, options.clock):

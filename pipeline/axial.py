@@ -46,10 +46,14 @@ def through_canal(volumes: Sequence[Volume], canal_mm: F64) -> list[AxialSlice]:
     return found
 
 
+def reach_mm(gap_mm: float) -> float:
+    """How far a slice may lie from a disc's point and still show the level."""
+    return max(0.6 * gap_mm, DISC_MM)
+
+
 def _in_block(volume: Volume, point_mm: Point, canal_mm: F64) -> list[AxialSlice]:
     normal = _normal(volume)
-    gap = volume.spacing_mm[2]
-    reach = max(0.6 * gap, DISC_MM)
+    reach = reach_mm(volume.spacing_mm[2])
     found = []
     for index in range(len(volume.pixels)):
         origin = np.array(volume.point_mm(0, 0, index))

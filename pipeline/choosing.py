@@ -10,15 +10,13 @@ import numpy as np
 
 from cauda.core.domain import F64, Level, Point, Reason, StackUse, Volume
 from cauda.core.errors import Rejected
-from cauda.pipeline.axial import MOST_OBLIQUE, AxialSlice, crossing, slices_at, squareness
+from cauda.pipeline.axial import MOST_OBLIQUE, AxialSlice, crossing, reach_mm, slices_at, squareness
 from cauda.pipeline.frames import Frame
 from cauda.pipeline.levels import Levels
 from cauda.pipeline.placing import Placed, place
 from cauda.pipeline.repeats import unlike
-from cauda.pipeline.series import Acquisition, Series, planned_as_one, preference, wanted
+from cauda.pipeline.series import Acquisition, Series, as_read, planned_as_one, preference, unreadable, wanted
 from cauda.pipeline.volume import read_volumes
-
-COVERS_MM = 6.0  # a plane this near to a level's point shows it
 
 _WHERE_UNKNOWN = {  # which levels such images show, their headers do not say
     Reason.POSITION_NOT_SHARED,
@@ -44,6 +42,7 @@ class AxialImages:
         self.uses = uses
         self.uses |= {one: one.use(Reason.NOT_BEST) for one in usable}
         self.read: list[ReadAxial] = []
+        self.left_out: dict[Frame, Reason] = {}
         self._kinds = [list(alike) for _, alike in groupby(usable, key=preference)]
 
     def read_more(self) -> list[ReadAxial]:
@@ -70,15 +69,11 @@ class AxialImages:
             try:
                 read = read_volumes(member.frames)
             except Rejected as problem:
-                self.uses[member] = member.use(problem.reason, problem.message)
+                self.uses[member] = unreadable(member, problem)
                 continue
-            if read.mixed:
-                self.uses[member] = member.use(Reason.CONTRASTS_NOT_TOLD_APART)
-                continue
-            notes = [f"{read.broken} slices cannot be decoded"] if read.broken else []
-            notes += [f"{read.ambiguous} slices lie where another picture lies"] if read.ambiguous else []
-            self.uses[member] = member.use(note="; ".join(notes))
-            volumes += read.volumes
+            self.left_out |= read.left_out
+            self.uses[member] = as_read(member, read)
+            volumes += () if read.mixed else read.volumes
         return ReadAxial(acquisition=one, volumes=tuple(volumes)) if volumes else None
 
 
@@ -129,7 +124,7 @@ def _use(one: Placed, member: Acquisition, read: StackUse, slices: dict[Level, l
         return read
     graded = {ref for here in slices.values() for ref in (s.volume.slices[s.index] for s in here)}
     used = any(frame.ref in graded for frame in member.frames)
-    return member.use(one.reason or (None if used else Reason.NOT_BEST), read.note)
+    return replace(member.use(one.reason or (None if used else Reason.NOT_BEST)), left_out=read.left_out)
 
 
 def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Sequence[Placed]) -> Reason | None:
@@ -138,17 +133,24 @@ def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Seque
     reasons = {member: one.reason for one in placed for member in one.series.each}
     for series in axial.found:
         for one in series.acquisitions:
-            if one.plane == "sagittal" or not any(covers(frame, point, levels.canal_mm) for frame in one.frames):
-                continue
-            if reason := one.reason or reasons.get(one) or axial.uses[one].reason:
+            here = [] if one.plane == "sagittal" else [f for f in one.frames if covers(f, point, levels.canal_mm)]
+            lost = next((axial.left_out[frame] for frame in here if frame in axial.left_out), None)
+            if here and (reason := one.reason or reasons.get(one) or axial.uses[one].reason or lost):
                 return reason
     if unknown := next((one.reason for one in placed if one.reason in _WHERE_UNKNOWN), None):
         return unknown
     beside = (
         frame for series in axial.found for one in series.acquisitions if one.plane == "axial" for frame in one.frames
     )
-    outside = any(cuts(frame, point, levels.canal_mm) for frame in beside)
-    return Reason.CANAL_OUTSIDE_FIELD if outside else None
+    if any(cuts(frame, point, levels.canal_mm) for frame in beside):
+        return Reason.CANAL_OUTSIDE_FIELD
+    return Reason.MAYBE_LEFT_OUT if any(_unplaced(series) for series in axial.found) else None
+
+
+def _unplaced(one: Series) -> bool:
+    """Whether images of a series that may be axial have no known place."""
+    axial = not one.acquisitions or any(each.plane == "axial" and each.reason is None for each in one.acquisitions)
+    return axial and any(reason is not Reason.NOT_A_SLICE for reason in one.left_out)
 
 
 def covers(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
@@ -165,7 +167,7 @@ def covers(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
 
 def cuts(frame: Frame, point_mm: Point, canal_mm: F64) -> bool:
     """Whether a frame's plane cuts across the canal at a point, wherever the image ends."""
-    if abs(float(frame.normal @ (np.asarray(point_mm) - frame.position))) > COVERS_MM:
+    if abs(float(frame.normal @ (np.asarray(point_mm) - frame.position))) > reach_mm(frame.gap_mm or 0.0):
         return False
     center = crossing(canal_mm, frame.position, frame.normal, point_mm)
     return center is not None and squareness(frame.normal, center, canal_mm) > MOST_OBLIQUE

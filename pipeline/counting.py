@@ -13,7 +13,7 @@ from cauda.pipeline.levels import Levels, agreed, locate
 from cauda.pipeline.lumbar import why_not_lumbar
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.sagittal import near_slices, upright
-from cauda.pipeline.series import MIN_SLICES, Acquisition, Series, wanted
+from cauda.pipeline.series import MIN_SLICES, Acquisition, Series, as_read, unreadable, wanted
 from cauda.pipeline.volume import read_volumes
 from cauda.pipeline.weighting import Weighting
 
@@ -58,7 +58,7 @@ def count(found: Sequence[Series], parts: Parts, uses: dict[Acquisition, StackUs
             levels = locate(volume, parts.localiser)
             if why := why_not_lumbar(levels, parts.lumbar_check):
                 against.append(why)
-                uses[one] = one.use(Reason.NOT_LUMBAR, why)
+                uses[one] = replace(uses[one], reason=Reason.NOT_LUMBAR, note=why)
             elif levels is not None:
                 candidates.append(_Candidate(series=one, volume=volume, levels=levels))
     if not candidates:
@@ -66,10 +66,10 @@ def count(found: Sequence[Series], parts: Parts, uses: dict[Acquisition, StackUs
             raise Rejected(Reason.NOT_LUMBAR, f"lumbar spine not recognised: {against[0]}")
         return Count()
     best = min(candidates, key=lambda one: (one.levels.doubt in _CURABLE, not is_fluid_bright(one)))
-    uses[best.series] = _used(best)
+    uses[best.series] = _used(best, uses[best.series])
     other, doubt = _second_opinion(best, candidates, usable, uses, parts)
     if other is not None:
-        uses[other.series] = _used(other)
+        uses[other.series] = _used(other, uses[other.series])
     return Count(series=best.series, levels=best.levels, doubt=doubt, fluid_bright=is_fluid_bright(best))
 
 
@@ -78,10 +78,11 @@ def _volumes(one: Acquisition, uses: dict[Acquisition, StackUse]) -> list[Volume
     try:
         read = read_volumes(one.frames)
     except Rejected as problem:
-        uses[one] = one.use(problem.reason, problem.message)
+        uses[one] = unreadable(one, problem)
         return []
-    if read.mixed:
-        uses[one] = one.use(Reason.CONTRASTS_NOT_TOLD_APART)
+    line = as_read(one, read)
+    uses[one] = line if line.reason is not None else replace(line, reason=Reason.NOT_BEST)
+    if line.reason is not None:
         return []
     return sorted((v for v in read.volumes if len(v.pixels) >= MIN_SLICES), key=lambda volume: -len(volume.pixels))
 
@@ -142,6 +143,6 @@ def _near(levels: Levels, volume: Volume) -> list[int] | None:
     return near_slices(turned, index, CHECK_MM) or None
 
 
-def _used(one: _Candidate) -> StackUse:
+def _used(one: _Candidate, read: StackUse) -> StackUse:
     role = SeriesRole.SAGITTAL_T2 if is_fluid_bright(one) else SeriesRole.SAGITTAL_T1
-    return replace(one.series.use(), role=role)
+    return replace(one.series.use(), role=role, left_out=read.left_out)

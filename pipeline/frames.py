@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
-from cauda.core.domain import F64, SliceRef
+from cauda.core.domain import F64, Reason, SliceRef
 from cauda.pipeline.source import SourceImage
 
 MAX_SIDE = 4096  # larger matrices are no MR slice; they would only cost memory
@@ -56,13 +57,36 @@ def plane_of(normal: F64) -> str:
     return "axial" if along >= STEEPEST_AXIAL else "coronal"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Located:
+    """The frames of one instance that have a usable geometry, and how many have none, by what they lack."""
+
+    frames: tuple[Frame, ...]
+    left_out: Mapping[Reason, int]
+
+
 def frames(image: SourceImage) -> list[Frame]:
     """The frames of an instance that have a usable geometry; empty where none has, whatever the header holds."""
+    return list(located(image).frames)
+
+
+def located(image: SourceImage) -> Located:
+    """Every frame of an instance, with its place or without, whatever the header holds."""
     try:
-        return [frame for frame in _frames(image) if frame is not None]
+        found = list(_frames(image))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError, NotImplementedError):
         # pydicom converts elements on access and raises any of these on hostile values
-        return []
+        found = [Reason.NO_GEOMETRY] * stated_frames(image.header)
+    return Located(
+        frames=tuple(one for one in found if isinstance(one, Frame)),
+        left_out=Counter(one for one in found if isinstance(one, Reason)),
+    )
+
+
+def stated_frames(header: Dataset) -> int:
+    """How many frames a header states; 1 where it states none, or more than any MR image has."""
+    count = int(number(header, "NumberOfFrames") or 1)
+    return count if 1 <= count <= MAX_FRAMES else 1
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -91,17 +115,18 @@ def text(dataset: Dataset, keyword: str) -> str:
         return str(value)
 
 
-def _frames(image: SourceImage) -> Iterator[Frame | None]:
+def _frames(image: SourceImage) -> Iterator[Frame | Reason]:
     header = image.header
-    if (number(header, "SamplesPerPixel") or 1) != 1:
-        return
-    count = int(number(header, "NumberOfFrames") or 1)
-    if not 1 <= count <= MAX_FRAMES:
+    count = stated_frames(header)
+    if (number(header, "SamplesPerPixel") or 1) != 1 or count != int(number(header, "NumberOfFrames") or 1):
+        yield from [Reason.NOT_A_SLICE] * count
         return
     enhanced = header.get("PerFrameFunctionalGroupsSequence")
     if not enhanced:
         if count == 1:
             yield _frame(image, 1, header, header, header, header, header)
+        else:
+            yield from [Reason.NO_POSITION] * count
         return
     shared = _first(header.get("SharedFunctionalGroupsSequence"))
     stated = _StatedAttributes(header)
@@ -119,6 +144,7 @@ def _frames(image: SourceImage) -> Iterator[Frame | None]:
             group("PixelValueTransformationSequence"),
             stated.of_frame(group),
         )
+    yield from [Reason.NO_POSITION] * (count - len(enhanced))
 
 
 def _first(sequence: Any) -> Dataset:
@@ -173,22 +199,29 @@ def _frame(
     measures: Dataset,
     values: Dataset,
     stated: Dataset,
-) -> Frame | None:
+) -> Frame | Reason:
     header = image.header
+    for dataset, keyword, lacking in (
+        (place, "ImagePositionPatient", Reason.NO_POSITION),
+        (orientation, "ImageOrientationPatient", Reason.NO_ORIENTATION),
+        (measures, "PixelSpacing", Reason.NO_PIXEL_SIZE),
+    ):
+        if dataset.get(keyword) in (None, ""):
+            return lacking
     position = _vector(place.get("ImagePositionPatient"), 3)
     cosines = _vector(orientation.get("ImageOrientationPatient"), 6)
     spacing = _vector(measures.get("PixelSpacing"), 2)
     rows, columns = number(header, "Rows"), number(header, "Columns")
-    if position is None or cosines is None or spacing is None or rows is None or columns is None:
-        return None
+    if rows is None or columns is None or not (min(rows, columns) >= MIN_SIDE and max(rows, columns) <= MAX_SIDE):
+        return Reason.NOT_A_SLICE
+    if position is None or cosines is None or spacing is None:
+        return Reason.NO_GEOMETRY
     right, down = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(right), np.linalg.norm(down)
     if min(lengths) < 0.9 or max(lengths) > 1.1 or abs(float(right @ down)) > 0.02:
-        return None
+        return Reason.NO_GEOMETRY
     if not (spacing.min() >= 0.05 and spacing.max() <= 10 and np.abs(position).max() < 1e5):
-        return None
-    if not (min(rows, columns) >= MIN_SIDE and max(rows, columns) <= MAX_SIDE):
-        return None
+        return Reason.NO_GEOMETRY
     slope = number(values, "RescaleSlope")
     gap = number(measures, "SpacingBetweenSlices") or number(measures, "SliceThickness")
     instance = number(header, "InstanceNumber")

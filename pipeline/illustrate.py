@@ -11,9 +11,10 @@ from scipy import ndimage
 from cauda.core.domain import F32, F64, AxialEvidence, Finding, Level, Point, Report, Volume
 from cauda.pipeline.crop import patch, viewing_axes, window, windowed
 from cauda.pipeline.frames import Frame, frames, number
-from cauda.pipeline.pictures import Pictures, PlaneLine, SagittalPicture, Tile
+from cauda.pipeline.pictures import Pictures, Place, PlaneLine, SagittalPicture, Tile
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.volume import series_volumes
+from cauda.pipeline.whereabouts import place_of
 
 TILE_MM = 80.0
 TILE_PX = 320
@@ -21,13 +22,14 @@ PARALLEL = 0.1  # sine of the angle between two planes that do not usefully cut
 LINE_MM = 60.0  # to either side of the level's point; the drawing leaves out the canal
 
 Slices = Mapping[tuple[str, int], tuple[Frame, Volume]]  # by SOP instance and frame
+Places = Mapping[tuple[str, int], Place]
 
 
 def pictures(report: Report, images: Sequence[SourceImage]) -> Pictures:
     """Tiles and the sagittal picture; only slices named in the report are read. Rejected when one cannot be."""
     slices = named_slices(report, images)
-    tiles = _tiles(report.findings, slices)
-    return Pictures(tiles=tiles, sagittal=_sagittal(report.findings, slices))
+    places = {key: place_of(frame, images) for key, (frame, _) in slices.items()}
+    return Pictures(tiles=_tiles(report.findings, slices, places), sagittal=_sagittal(report.findings, slices, places))
 
 
 def named_slices(report: Report, images: Sequence[SourceImage]) -> Slices:
@@ -49,7 +51,7 @@ def named_slices(report: Report, images: Sequence[SourceImage]) -> Slices:
     return found
 
 
-def _tiles(findings: Sequence[Finding], slices: Slices) -> dict[Level, Tile]:
+def _tiles(findings: Sequence[Finding], slices: Slices, places: Places) -> dict[Level, Tile]:
     shown = {
         finding.level: (finding.axial, *slices[finding.axial.sop_instance_uid, finding.axial.frame])
         for finding in findings
@@ -60,12 +62,16 @@ def _tiles(findings: Sequence[Finding], slices: Slices) -> dict[Level, Tile]:
         by_series[volume.series_instance_uid].append((frame, volume))
     windows = {uid: _window(members) for uid, members in by_series.items()}
     return {
-        level: _tile(evidence, frame, volume, windows[volume.series_instance_uid])
-        for level, (evidence, frame, volume) in shown.items()
+        level: _tile(evidence, volume, windows[volume.series_instance_uid], places[_key(evidence)])
+        for level, (evidence, _, volume) in shown.items()
     }
 
 
-def _tile(evidence: AxialEvidence, frame: Frame, volume: Volume, limits: tuple[float, float]) -> Tile:
+def _key(evidence: AxialEvidence) -> tuple[str, int]:
+    return evidence.sop_instance_uid, evidence.frame
+
+
+def _tile(evidence: AxialEvidence, volume: Volume, limits: tuple[float, float], place: Place) -> Tile:
     cut = patch(volume, 0, volume.point_mm(*evidence.center_px, 0), TILE_MM, TILE_PX)
     left, _, right, _ = evidence.box_px
     middle = (TILE_PX - 1) / 2
@@ -74,14 +80,8 @@ def _tile(evidence: AxialEvidence, frame: Frame, volume: Volume, limits: tuple[f
         mm_per_px=cut.mm_per_px,
         center_px=(middle, middle),
         box_mm=(right - left) * volume.spacing_mm[1],
-        series_number=volume.series_number,
-        instance_number=frame.ref.instance_number,
-        frame=_frame_shown(frame),
+        place=place,
     )
-
-
-def _frame_shown(frame: Frame) -> int | None:
-    return frame.ref.frame if (number(frame.source.header, "NumberOfFrames") or 1) > 1 else None
 
 
 def _window(members: Sequence[tuple[Frame, Volume]]) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def _stored(frame: Frame) -> tuple[float, float] | None:
     return None if center is None or width is None else (center, width)
 
 
-def _sagittal(findings: Sequence[Finding], slices: Slices) -> SagittalPicture | None:
+def _sagittal(findings: Sequence[Finding], slices: Slices, places: Places) -> SagittalPicture | None:
     votes = Counter(
         (finding.sagittal.sop_instance_uid, finding.sagittal.frame)
         for finding in reversed(findings)  # equal votes: the lower levels are where stenosis is
@@ -110,7 +110,8 @@ def _sagittal(findings: Sequence[Finding], slices: Slices) -> SagittalPicture | 
     )
     if not votes:
         return None
-    frame, volume = slices[votes.most_common(1)[0][0]]
+    chosen = votes.most_common(1)[0][0]
+    frame, volume = slices[chosen]
     across, down = viewing_axes(volume)
     pixels, mm, corner = _isotropic(volume, across, down)
     normal = np.cross(across, down)
@@ -137,9 +138,7 @@ def _sagittal(findings: Sequence[Finding], slices: Slices) -> SagittalPicture | 
     return SagittalPicture(
         pixels=windowed(pixels, _window([(frame, volume)])),
         mm_per_px=mm,
-        series_number=volume.series_number,
-        instance_number=frame.ref.instance_number,
-        frame=_frame_shown(frame),
+        place=places[chosen],
         points_px=points,
         lines=lines,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from cauda.core.domain import (
@@ -70,6 +70,9 @@ def from_json(data: Json) -> Report:
                 reason=_reason(use["reason"]),
                 note=use["note"],
                 stacks=tuple(_read_stack(stack) for stack in use.get("stacks", ())),
+                series_number=use.get("series_number"),
+                images=use.get("images", 0),
+                left_out=_read_counts(use.get("left_out", {})),
             )
             for use in data["series"]
         ),
@@ -123,6 +126,9 @@ def _series(use: SeriesUse) -> Json:
         "slices": use.slices,
         "reason": _code(use.reason),
         "note": use.note,
+        "series_number": use.series_number,
+        "images": use.images,
+        "left_out": _counts(use.left_out),
         "stacks": [
             {
                 "role": stack.role.value,
@@ -130,6 +136,7 @@ def _series(use: SeriesUse) -> Json:
                 "slices": stack.slices,
                 "reason": _code(stack.reason),
                 "note": stack.note,
+                "left_out": _counts(stack.left_out),
             }
             for stack in use.stacks
         ],
@@ -137,7 +144,18 @@ def _series(use: SeriesUse) -> Json:
 
 
 def _read_stack(data: Json) -> StackUse:
-    return StackUse(**{**data, "role": SeriesRole(data["role"]), "reason": _reason(data["reason"])})
+    left_out = _read_counts(data.get("left_out", {}))
+    return StackUse(
+        **{**data, "role": SeriesRole(data["role"]), "reason": _reason(data["reason"]), "left_out": left_out}
+    )
+
+
+def _counts(left_out: Mapping[Reason, int]) -> dict[str, int]:
+    return {reason.value: count for reason, count in left_out.items()}
+
+
+def _read_counts(data: Mapping[str, int]) -> dict[Reason, int]:
+    return {Reason(code): count for code, count in data.items()}
 
 
 def _finding(finding: Finding, name: str) -> Json:

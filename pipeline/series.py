@@ -7,16 +7,18 @@ is the sum of its acquisitions.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pydicom import Dataset
 
 from cauda.core.domain import F64, Reason, SeriesRole, SeriesUse, StackUse
+from cauda.core.errors import Rejected
 from cauda.pipeline.acquisitions import APART, REFORMATTED, split
 from cauda.pipeline.exclusions import exam_words, image_type, series_exclusion, series_text
-from cauda.pipeline.frames import Frame, frames, number, text
+from cauda.pipeline.frames import Frame, located, number, text
 from cauda.pipeline.source import SourceImage
+from cauda.pipeline.volume import ReadVolumes
 from cauda.pipeline.weighting import Weighting, timing, weighting
 
 MIN_SLICES = 5  # fewer sagittal ones cannot show a canal from side to side, nor fewer axial ones five levels
@@ -27,6 +29,7 @@ _MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4.1",
     "1.2.840.10008.5.1.4.1.1.4.4",
 }
+_PLACED = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 _LEAST_WANTED = {Weighting.T2: 0, None: 1, Weighting.STIR: 2, Weighting.T1: 3, Weighting.PD: 4}
 
 
@@ -85,6 +88,7 @@ class Series:
     header: Dataset  # of the most wanted acquisition
     acquisitions: tuple[Acquisition, ...]
     images: int
+    left_out: Mapping[Reason, int] = field(default_factory=dict)  # frames without a usable geometry
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -105,19 +109,27 @@ class Series:
     def use(self, uses: Mapping[Acquisition, StackUse] | None = None) -> SeriesUse:
         """The line about this series in the report; ``uses`` where its headers alone do not say."""
         lines = tuple((uses or {}).get(one) or one.use() for one in self.acquisitions)
-        if not lines:
-            return SeriesUse(
-                series_instance_uid=self.uid, role=SeriesRole.OTHER, slices=self.images, reason=Reason.NO_GEOMETRY
-            )
-        first = next((line for line in lines if line.reason is None), lines[0])
+        first = next((line for line in lines if line.reason is None), next(iter(lines), None))
+        stated = number(self.header, "SeriesNumber")
+        slices = sum(line.slices for line in lines)
         return SeriesUse(
             series_instance_uid=self.uid,
-            role=first.role,
-            slices=sum(line.slices for line in lines),
-            reason=first.reason,
-            note=first.note,
+            role=first.role if first else SeriesRole.OTHER,
+            slices=slices if first else self.images,
+            reason=first.reason if first else Reason.NO_GEOMETRY,
+            note=first.note if first else "",
             stacks=lines,
+            series_number=None if stated is None else int(stated),
+            images=slices + sum(self.left_out.values()),
+            left_out=_summed([self.left_out, *(line.left_out for line in lines)]),
         )
+
+
+def _summed(counts: Iterable[Mapping[Reason, int]]) -> dict[Reason, int]:
+    total: Counter[Reason] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)
 
 
 def is_mr(header: Dataset) -> bool:
@@ -125,7 +137,7 @@ def is_mr(header: Dataset) -> bool:
     sop_class, modality = text(header, "SOPClassUID"), text(header, "Modality")
     if sop_class:
         return sop_class in _MR_CLASSES
-    return modality in {"MR", ""} and bool(number(header, "Rows")) and "ImageOrientationPatient" in header
+    return modality in {"MR", ""} and bool(number(header, "Rows")) and any(keyword in header for keyword in _PLACED)
 
 
 def series(images: Sequence[SourceImage]) -> list[Series]:
@@ -134,11 +146,13 @@ def series(images: Sequence[SourceImage]) -> list[Series]:
     for image in images:
         if is_mr(image.header):
             groups[text(image.header, "SeriesInstanceUID")].append(image)
-    located = {
-        uid: [frame for image in sorted(group, key=_order) for frame in frames(image)] for uid, group in groups.items()
-    }
-    shared = shared_words(located)
-    found = [_series(uid, group, located[uid], shared) for uid, group in groups.items()]
+    read = {uid: [located(image) for image in sorted(group, key=_order)] for uid, group in groups.items()}
+    frames = {uid: [frame for one in each for frame in one.frames] for uid, each in read.items()}
+    shared = shared_words(frames)
+    found = [
+        replace(_series(uid, group, frames[uid], shared), left_out=_summed(one.left_out for one in read[uid]))
+        for uid, group in groups.items()
+    ]
     return sorted(_latest_first(found), key=_rank)
 
 
@@ -223,6 +237,19 @@ def _reason(plane: str, weighted: Weighting | None, slices: int) -> Reason | Non
 
 def _time(header: Dataset) -> str:
     return text(header, "SeriesTime") or text(header, "AcquisitionTime")
+
+
+def as_read(one: Acquisition, read: ReadVolumes) -> StackUse:
+    """The line about an acquisition once it is decoded."""
+    if read.problem is not None:
+        note = f"{len(read.left_out)} of {one.slices} images: {read.problem.message}"
+        return replace(one.use(read.problem.reason, note), left_out=read.counts)
+    return replace(one.use(Reason.CONTRASTS_NOT_TOLD_APART if read.mixed else None), left_out=read.counts)
+
+
+def unreadable(one: Acquisition, problem: Rejected) -> StackUse:
+    """The line about an acquisition that is not decoded at all."""
+    return replace(one.use(problem.reason, problem.message), left_out={problem.reason: one.slices})
 
 
 def planned_as_one(found: Sequence[Acquisition]) -> list[Acquisition]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,38 +46,48 @@ class ReadVolumes:
     """Decoded frames as volumes, and how many frames were left out."""
 
     volumes: tuple[Volume, ...]
-    broken: int = 0  # could not be decoded: gaps
-    ambiguous: int = 0  # lie where another picture lies, and nothing tells which is wanted
+    left_out: Mapping[Frame, Reason] = field(default_factory=dict)  # undecodable, or not told apart
+    problem: Rejected | None = None  # less than half can be decoded: there are no volumes
+
+    @property
+    def counts(self) -> dict[Reason, int]:
+        """How many frames were left out, by reason."""
+        return dict(Counter(self.left_out.values()))
 
     @property
     def mixed(self) -> bool:
         """Whether so many frames are ambiguous that the others may be of either contrast, too."""
         used = sum(len(volume.slices) for volume in self.volumes)
-        return self.ambiguous > MIXED_SHARE * (used + self.ambiguous)
+        ambiguous = self.counts.get(Reason.PLACE_TAKEN, 0)
+        return ambiguous > MIXED_SHARE * (used + ambiguous)
 
 
 def series_volumes(found: Sequence[Frame]) -> tuple[list[Volume], int]:
-    """All volumes of frames of one contrast, and how many could not be decoded; see ``read_volumes``."""
-    read = read_volumes(found)
-    return list(read.volumes), read.broken
-
-
-def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
-    """All volumes of frames of one contrast.
+    """All volumes of frames of one contrast, and how many could not be decoded.
 
     Rejected (undecodable) when less than half of the frames can be decoded.
     """
+    read = read_volumes(found)
+    if read.problem is not None:
+        raise read.problem
+    return list(read.volumes), read.counts.get(Reason.UNDECODABLE, 0)
+
+
+def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
+    """All volumes of frames of one contrast; Rejected (undecodable) where they are too large to be decoded."""
     _check_size(found)
     memo: Decoded = {}
     pixels: dict[int, tuple[F32, Mask | None]] = {}
     error = Rejected(Reason.UNDECODABLE)
+    left_out: dict[Frame, Reason] = {}
     for frame in found:
         try:
             pixels[id(frame)] = frame_pixels(frame, memo)
         except Rejected as problem:
             error = problem
+            left_out[frame] = Reason.UNDECODABLE
     if 2 * len(pixels) < len(found) or not pixels:
-        raise error
+        return ReadVolumes(volumes=(), left_out=left_out, problem=error)
     kept = [frame for frame in found if id(frame) in pixels]
 
     def same_picture(one: Frame, other: Frame) -> bool:
@@ -85,8 +96,7 @@ def read_volumes(found: Sequence[Frame]) -> ReadVolumes:
     made = stacks(kept, same_picture)
     return ReadVolumes(
         volumes=tuple(_volume(stack, pixels) for stack in made),
-        broken=len(found) - len(kept),
-        ambiguous=len(_differing(kept, same_picture)),
+        left_out=left_out | dict.fromkeys(_differing(kept, same_picture), Reason.PLACE_TAKEN),
     )
 
 

@@ -26,7 +26,7 @@ from cauda.core.domain import (
     SeriesUse,
     Status,
 )
-from cauda.pipeline.pictures import Pictures, PlaneLine, SagittalPicture, Tile
+from cauda.pipeline.pictures import Pictures, Place, PlaneLine, SagittalPicture, Tile
 from cauda.pipeline.results.context import ObjectIds, ResultContext
 
 ROOT = "1.2.826.0.1.3680043.8.498.4711"
@@ -183,7 +183,7 @@ def axial_picture(calibre: float, seed: int) -> F32:
 def tile(level: Level, calibre: float, **changes: Any) -> Tile:
     values: dict[str, Any] = {
         "pixels": axial_picture(calibre, LEVEL_SLICES[level]), "mm_per_px": 0.4, "center_px": (100.0, 116.0),
-        "box_mm": 64.0, "series_number": 7, "instance_number": LEVEL_SLICES[level],
+        "box_mm": 64.0, "place": Place(series_number=7, instance_number=LEVEL_SLICES[level]),
     }  # fmt: skip
     values.update(changes)
     return Tile(**values)
@@ -213,8 +213,9 @@ def sagittal_picture(levels: tuple[Level, ...] = tuple(Level)) -> SagittalPictur
                 dashed=level is Level.L3_L4,
             )  # fmt: skip
     return SagittalPicture(
-        pixels=np.clip(picture, 0, 1), mm_per_px=0.8, series_number=4, instance_number=6, points_px=points, lines=lines
-    )
+        pixels=np.clip(picture, 0, 1), mm_per_px=0.8, place=Place(series_number=4, instance_number=6),
+        points_px=points, lines=lines,
+    )  # fmt: skip
 
 
 def pictures() -> Pictures:

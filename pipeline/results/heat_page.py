@@ -18,7 +18,6 @@ from cauda.pipeline.pictures import Pictures, Tile
 from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.context import ResultContext
 from cauda.pipeline.results.margins import EDGE, WIDTH, band, foot, header
-from cauda.pipeline.results.tiles import place_words
 
 TITLE = "HEAT MAP: explains the model, not the patient"
 LEGEND = (
@@ -56,7 +55,8 @@ def render_heat_page(
     y = top + 2 * height
     if numbering := words.numbering_words(report):
         drawing.write(draw, (EDGE, y + 14), numbering, drawing.fitted(numbering, WIDTH - 2 * EDGE, 22, 16))
-    bottom = foot(draw, y + 26, report, context)
+    notes = words.place_remarks([tile.place for tile in pictures.tiles.values()])
+    bottom = foot(draw, y + 26, report, context, notes)
     return drawing.as_array(page.crop((0, 0, WIDTH, round(bottom))))
 
 
@@ -66,8 +66,9 @@ def _caption(
     x, y = at
     drawing.write(draw, (x, y + 18), report.level_name(finding.level), 21, bold=True)
     if tile is not None:
-        place = place_words(tile.series_number, tile.instance_number, tile.frame)
-        drawing.write(draw, (x + _SIDE, y + 18), place, 17, drawing.MUTED, anchor="rs")
+        place = words.place_words(tile.place)
+        size = drawing.fitted(place, _SIDE - 80, 17, 10)
+        drawing.write(draw, (x + _SIDE, y + 18), place, size, drawing.MUTED, anchor="rs")
     said = words.finding_words(finding, words.scale_of(report))
     drawing.write(draw, (x, y + 41), said, drawing.fitted(said, _SIDE, 18, 12))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import ImageDraw
 
 from cauda.core.domain import Report
@@ -48,11 +50,13 @@ def band(draw: ImageDraw.ImageDraw, y: int, text: str) -> int:
     return y + BAND
 
 
-def foot(draw: ImageDraw.ImageDraw, y: float, report: Report, context: ResultContext) -> float:
-    """Remarks, what was not looked at, and what made the page; the y below them."""
+def foot(
+    draw: ImageDraw.ImageDraw, y: float, report: Report, context: ResultContext, notes: Sequence[str] = ()
+) -> float:
+    """Notes on the page, remarks, what was not looked at, and what made the page; the y below them."""
     draw.line((EDGE, y, WIDTH - EDGE, y), fill=drawing.RULE, width=1)
     y += 8
-    for remark in words.remarks(report, context):
+    for remark in (*notes, *words.remarks(report, context)):
         y = drawing.paragraph(draw, (EDGE, y), remark, WIDTH - 2 * EDGE, 19, drawing.TEXT)
     y = drawing.paragraph(draw, (EDGE, y), words.footer(report), WIDTH - 2 * EDGE, 19, drawing.TEXT)
     made_by = [f"Cauda {context.code_version}", f"configuration {context.configuration_digest[:12]}"]

@@ -38,7 +38,8 @@ def render_page(report: Report, pictures: Pictures, context: ResultContext) -> N
         y += HEIGHT
     y = _numbering(draw, y + 6, words.numbering_words(report))
     y = _pictures(page, y + 10, report, findings, pictures, context)
-    bottom = foot(draw, y + 8, report, context)
+    places = [one.place for one in (*pictures.tiles.values(), pictures.sagittal) if one is not None]
+    bottom = foot(draw, y + 8, report, context, words.place_remarks(places))
     return drawing.as_array(page.crop((0, 0, WIDTH, round(bottom))))
 
 

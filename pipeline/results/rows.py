@@ -8,10 +8,10 @@ from cauda.core.domain import Finding, Reason, Report
 from cauda.pipeline.pictures import Tile
 from cauda.pipeline.results import drawing, words
 from cauda.pipeline.results.margins import EDGE, WIDTH
-from cauda.pipeline.results.tiles import place_words
 
 HEIGHT = 42
 _MARK_X, _WORDS_X = 124, 182
+_PLACE_WIDTH = 400  # at most; the words at their smallest need the rest
 _STRIP = 8  # at the page's left edge: full for severe, outlined for moderate, hatched for what was not graded
 
 
@@ -27,9 +27,10 @@ def draw_row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding
     drawing.write(draw, (EDGE, base), report.level_name(finding.level), 33, colour, bold=True)
     end: float = WIDTH - EDGE
     if tile is not None:
-        place = place_words(tile.series_number, tile.instance_number, tile.frame)
-        drawing.write(draw, (end, base), place, 28, drawing.TEXT, anchor="rs")
-        end -= drawing.width_of(place, 28) + 16
+        place = words.place_words(tile.place)
+        size = drawing.fitted(place, _PLACE_WIDTH, 28, 16)
+        drawing.write(draw, (end, base), place, size, drawing.TEXT, anchor="rs")
+        end -= drawing.width_of(place, size) + 16
     said = words.finding_words(finding, words.scale_of(report))
     size = drawing.fitted(said, end - _WORDS_X, 30, 19)
     mark = (_MARK_X, y + 9, _MARK_X + 34, y + 33)

@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 
 from cauda.core.domain import Finding, Report
 from cauda.pipeline.pictures import PlaneLine, SagittalPicture
-from cauda.pipeline.results import drawing
-from cauda.pipeline.results.tiles import place_words
+from cauda.pipeline.results import drawing, words
 
 CANAL_MM = 11.0  # either side of the level's point nothing is drawn: the reader wants to see the canal there
 REACH_MM = 46.0  # how far anterior a line and its name begin: beyond the disc
 BEHIND_MM = 24.0
 MARGIN_MM = 28.0  # above the highest and below the lowest level
 CAPTION = 26
+_TITLE_PX = 100
 _LETTERS_PX = 27  # the strip at the left edge that belongs to the orientation letters
 _NAME_PX = 58  # the longest level name
 
@@ -39,8 +39,9 @@ def draw_sagittal(
         middle = ((left + right) / 2, (top + bottom) / 2)
         drawing.write(draw, middle, "no sagittal picture", 18, drawing.MUTED, anchor="ms")
         return
-    place = place_words(picture.series_number, picture.instance_number, picture.frame)
-    drawing.write(draw, (right, top - 8), place, 17, drawing.MUTED, anchor="rs")
+    place = words.place_words(picture.place)
+    size = drawing.fitted(place, right - left - _TITLE_PX, 17, 12)
+    drawing.write(draw, (right, top - 8), place, size, drawing.MUTED, anchor="rs")
     view = _view(picture, right - left, bottom - top)
     shown = drawing.window_onto(picture.pixels, view, (right - left, bottom - top))
     zoom = (right - left) / (view[2] - view[0])

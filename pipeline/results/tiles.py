@@ -15,18 +15,6 @@ TICK = 14
 SMALLEST = 13  # type that is still read at half size by who looks closely
 
 
-def place_words(number: int | None, instance: int | None, frame: int | None) -> str:
-    """Where to find a slice, in the viewer's words: ``Se 7 Im 25``."""
-    parts = []
-    if number is not None:
-        parts.append(f"Se {number}")
-    if instance is not None:
-        parts.append(f"Im {instance}")
-    if frame is not None:
-        parts.append(f"Fr {frame}")
-    return " ".join(parts)
-
-
 def draw_tile(
     page: Image.Image,
     at: tuple[int, int],
@@ -65,8 +53,10 @@ def _caption(
     mark_x = x + drawing.width_of(name, 21, bold=True) + 8
     _mark(draw, (mark_x, y + 3, mark_x + MARK_WIDTH, y + 18), report, finding)
     if tile is not None:
-        place = place_words(tile.series_number, tile.instance_number, tile.frame)
-        size = drawing.fitted(place, x + side - mark_x - MARK_WIDTH - 6, 17, 10)
+        room = x + side - mark_x - MARK_WIDTH - 6
+        full, short = words.place_words(tile.place), words.place_words(tile.place, short=True)
+        place = full if drawing.width_of(full, SMALLEST, bold=True) <= room else short
+        size = drawing.fitted(place, room, 17, 10)
         drawing.write(draw, (x + side, y + 18), place, size, drawing.MUTED, anchor="rs")
     said = _short(report, finding, side)
     muted = finding.abstained is Reason.NOT_IMAGED

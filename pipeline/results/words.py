@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from anyascii import anyascii
 
-from cauda.core.domain import BundleInfo, Condition, Finding, GradeScale, Level, Reason, Report
+from cauda.core.domain import BundleInfo, Condition, Finding, GradeScale, Level, Reason, Report, SeriesUse
+from cauda.pipeline.pictures import Place
 from cauda.pipeline.results.context import ResultContext
 
 NUMBERING = "Levels counted up from the sacrum, assuming five lumbar vertebrae; check against your own count."
@@ -22,6 +24,8 @@ _DISCS = {
     for upper, lower in [level.value.split("/")]
 }
 _VERTEBRA = re.compile(r"(?i)(?<![a-z0-9])L[1-6](?![0-9])")
+_WHY_LEFT_OUT = {Reason.UNDECODABLE: "cannot be decoded"}
+_SERIES_NAMED = 6  # in lines of their own; a page of them would not be read
 DESCRIPTION = "CAUDA AI canal unverified"  # hanging protocols match words: no sequence, plane or region in it
 
 
@@ -154,9 +158,76 @@ def change_words(report: Report, context: ResultContext) -> str | None:
     return guarded(report, f"REVISION {context.revision} {context.change_text}")
 
 
+def place_words(place: Place, *, short: bool = False) -> str:
+    """Where to find a slice, in the viewer's words: ``Se 7 Im 25``, ``Se 7 Im 4, 2nd of 5 from head``.
+
+    Short: without the series, and without the side from which it is counted.
+    """
+    parts = [] if short else [_series_words(place)]
+    if place.instance_number is not None:
+        parts.append(f"Im {place.instance_number}")
+    if place.frame is not None:
+        parts.append(f"Fr {place.frame}")
+    if place.location_mm is not None:
+        parts.append(f"Loc {place.location_mm:.1f}")
+    said = " ".join(parts)
+    if place.rank is None:
+        return said
+    number, count, side = place.rank
+    counted = f"{_ordinal(number)} of {count}" + ("" if short else f" from {side}")
+    return f"{said}, {counted}" if said else counted
+
+
+def _series_words(place: Place) -> str:
+    named = "no Se" if place.series_number is None else f"Se {place.series_number}"
+    if place.series_images is None:
+        return named
+    return f"{named} ({place.series_images} images{'' if place.echo_ms is None else f', TE {place.echo_ms:.0f}'})"
+
+
+def place_remarks(places: Sequence[Place]) -> tuple[str, ...]:
+    """How to find images that their numbers do not name; nothing where they do."""
+    said = (
+        ("Loc: Slice Location in mm; several images of the series have that number, or none.",
+         any(one.location_mm is not None for one in places)),
+        ("2nd of 5 from head (right, front): counted among the series' images of the same number, or without number.",
+         any(one.rank is not None for one in places)),
+        ("(30 images): so many has the series; its number is missing, or another series has it too.",
+         any(one.series_images is not None for one in places)),
+    )  # fmt: skip
+    return tuple(sentence for sentence, needed in said if needed)
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def left_out_words(report: Report) -> tuple[str, ...]:
+    """A line for each series of which images were left out: ``Series 5: 1 of 30 images left out: no position.``."""
+    series = [one for one in report.series if one.left_out]
+    series.sort(key=lambda one: (one.series_number is None, one.series_number or 0))
+    shown, rest = series[:_SERIES_NAMED], series[_SERIES_NAMED:]
+    said = [_left_out(one) for one in shown]
+    if rest:
+        said.append(f"{len(rest)} more series: {sum(sum(one.left_out.values()) for one in rest)} images left out.")
+    return tuple(said)
+
+
+def _left_out(one: SeriesUse) -> str:
+    name = "A series without number" if one.series_number is None else f"Series {one.series_number}"
+    left = sum(one.left_out.values())
+    many = len(one.left_out) > 1
+    reasons = [
+        _WHY_LEFT_OUT.get(reason, reason.text) + (f" ({count})" if many else "")
+        for reason, count in sorted(one.left_out.items())
+    ]
+    return f"{name}: {left} of {one.images} image{'s'[: one.images > 1]} left out: {', '.join(reasons)}."
+
+
 def remarks(report: Report, context: ResultContext) -> tuple[str, ...]:
-    """Statements that change no grade: how positions were matched, what was not checked, the flags."""
-    said: list[str] = []
+    """Statements that change no grade: what was left out, how positions were matched, what was not checked, flags."""
+    said = list(left_out_words(report))
     if report.frame_of_reference_assumed:
         said.append("Series have different frames of reference; positions were matched by geometry and picture.")
     if not context.identity_checked:

@@ -96,7 +96,7 @@ def test_pictures_are_made_again_from_the_stored_report_and_only_named_slices_ar
     assert len(read) <= 2 * len(Level)
     for level, tile in analysis.pictures.tiles.items():
         assert np.array_equal(tile.pixels, again.tiles[level].pixels)
-        assert tile.instance_number == again.tiles[level].instance_number
+        assert tile.place == again.tiles[level].place
     assert again.sagittal is not None
     assert analysis.pictures.sagittal is not None
     assert again.sagittal.points_px == analysis.pictures.sagittal.points_px
