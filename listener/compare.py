@@ -19,7 +19,9 @@ from cauda.core.pixels import Decoder, Picture
 from cauda.listener import head, prefix
 
 _FRONT_BYTES = 1 << 17
-_GEOMETRY = {tag_for_keyword(keyword) or 0: 4 << 20 for keyword in pixels_child.GEOMETRY}
+# What the bytes of Pixel Data mean (PS3.3 C.7.6.3): the same bytes under others are another picture, or none.
+_MEANING = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "PlanarConfiguration")
+_READ = {tag_for_keyword(keyword) or 0: 4 << 20 for keyword in (*pixels_child.GEOMETRY, *_MEANING)}
 
 
 class Comparison(StrEnum):
@@ -58,12 +60,12 @@ def judge(current: Picture | None, later: Picture | None) -> Comparison:
 
 
 def _same_bytes(one: Path, other: Path) -> bool:
-    """Whether pixels and geometry are the same to the byte, in the same encoding: a header was corrected."""
+    """Whether pixels, their meaning and geometry are the same to the byte: a header was corrected."""
     try:
         with _mapped(one) as (first, syntax), _mapped(other) as (second, other_syntax):
             if syntax != other_syntax or syntax == head.DEFLATED:
                 return False
-            return head.same_elements(first, second, syntax, _GEOMETRY)
+            return head.same_elements(first, second, syntax, _READ)
     except Rejected:
         return False
 

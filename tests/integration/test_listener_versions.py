@@ -75,7 +75,13 @@ def cut(image: Dataset) -> Dataset:
     return whole
 
 
-BROKEN = [empty, half, absent, cut]
+def misnamed(image: Dataset) -> Dataset:
+    """The same bytes, of which nobody can say how many a pixel has (PS3.5 8.1.1: 1, or a multiple of 8)."""
+    image.BitsAllocated = 12
+    return image
+
+
+BROKEN = [empty, half, absent, cut, misnamed]
 
 
 def send(house: House, image: Dataset) -> None:
@@ -128,6 +134,20 @@ def test_a_broken_version_after_a_whole_one_changes_nothing(
         assert house.row(schema.study)["hold"] is None
         assert house.row(schema.study)["input_at"] == before["input_at"]
         assert events(house) == ["image_broken"]
+
+
+def test_the_same_bytes_with_another_meaning_are_other_pixels(tmp_path: Path) -> None:
+    """Values above 32767 of an unsigned image are negative in a signed one."""
+    image = an_image(8)
+    image.PixelData = b"\xff" * len(image.PixelData)
+    image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 15, 0
+    with listener(tmp_path / "data") as house:
+        send(house, image)
+        image.PixelRepresentation = 1
+        send(house, image)
+        until(lambda: len(versions(house)) == 2, what="the second version entered")
+        assert versions(house) == [(1, True), (2, False)]
+        assert house.row(schema.study)["hold"] == Reason.PIXELS_CHANGED
 
 
 def test_of_two_broken_versions_the_first_stays_until_a_whole_one_comes(tmp_path: Path) -> None:
