@@ -25,6 +25,8 @@ from cauda.core.errors import Rejected
 from cauda.deploy.analyze import folder_of
 from cauda.pipeline import report_json
 from cauda.pipeline.analyse import Analysis, analyse_study
+from cauda.pipeline.choosing import cuts
+from cauda.pipeline.frames import frames
 from cauda.pipeline.results.notices import render_not_analysed
 from cauda.pipeline.results.page import render_page
 from cauda.pipeline.results.structured_report import structured_report
@@ -197,14 +199,13 @@ def test_the_canal_outside_the_images_is_not_called_not_imaged() -> None:
 
 
 def test_a_slice_just_too_far_to_show_a_level_does_not_say_that_its_canal_is_outside() -> None:
-    """The nearest of five slices lies 5.5 mm above the disc's point: the level is not imaged."""
-    disc = 3  # not tilted
-    images = [*sagittal(SPINE), *axial_block(SPINE, 2), *axial_block(SPINE, disc, start=6)]
-    for image in images[-5:]:
-        x, y, z = image.header.ImagePositionPatient
-        image.header.ImagePositionPatient = [x, y, z + 8 + 5.5]
-    text = written(analysed(numbered(images)).report, images)
-    assert "L2/L3 canal: Not imaged: no axial slice at this level" in text
+    """A slice that is graded lies within 5 mm of the disc's point: one 5.5 mm away does not show the level."""
+    (frame,) = frames(axial_block(SPINE, 3)[2])  # not tilted
+    x, y, z = SPINE.plane_point(3)
+    canal = np.array([(x, y, z + offset) for offset in range(-40, 41)], dtype=np.float64)
+    assert cuts(frame, (x, y, z + 4.5), canal)
+    assert not cuts(frame, (x, y, z + 5.5), canal)
+    assert not cuts(frame, (x, y, z - 5.5), canal)
 
 
 def test_a_sagittal_series_without_positions_is_not_called_missing() -> None:
