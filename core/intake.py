@@ -39,7 +39,7 @@ _SEEN = select(schema.instance.c.sop_uid).where(
 _INSERT = insert(schema.instance)
 _STUDY = select(schema.study).where(schema.study.c.uid == _STUDY_UID).with_for_update()
 _ELSEWHERE = (
-    select(schema.study.c.uid, schema.study.c.hold, schema.instance.c.stated)
+    select(schema.study.c.uid, schema.study.c.hold, schema.study.c.first_at, schema.instance.c.stated)
     .select_from(schema.instance.join(schema.study))
     .where(schema.instance.c.sop_uid == _SOP_UID, schema.instance.c.study_uid != _STUDY_UID, schema.instance.c.current)
     .order_by(schema.study.c.uid)
@@ -283,7 +283,7 @@ def _difference(filed: Filed, current: Row[Any]) -> Outcome:
 
 
 def _known_elsewhere(ledger: Ledger, conn: Connection, study: Row[Any], header: Header) -> bool:
-    """Whether another study has this SOP UID; then the one that came later is held, and the original goes on.
+    """Whether another study has this SOP UID; then the one that was opened later is held, and the original goes on.
 
     It may be a move, a merge, or a copy that kept its UIDs: an operator or the configured source decides (`doubles`).
     A copy that states that its patient's identity was removed, or how, never holds the clinical study, whichever came
@@ -298,8 +298,12 @@ def _known_elsewhere(ledger: Ledger, conn: Connection, study: Row[Any], header: 
         later, first = study.uid, other.uid
         anonymous = identity.is_anonymous(header.stated, study.uid)
         other_is = identity.is_anonymous(other.stated, other.uid)
+        # while it arrives, the image of a study may come after the copy's; one that was complete takes no other's image
+        opened_first = study.complete_at is None and study.first_at < other.first_at
         if other_is and not anonymous:
             later, first = first, later
+        elif opened_first and anonymous == other_is:
+            later, first = other.uid, study.uid
         hold(ledger, conn, later, Reason.KNOWN_ELSEWHERE, same_images(first, is_copy=anonymous != other_is))
     return bool(others)
 
@@ -308,7 +312,7 @@ def same_images(other: str, *, is_copy: bool = False) -> str:
     """Why a study is held that has images of another one; ``is_copy``: its images say that they are one."""
     if is_copy:
         return f"has images of study {other}, and states that its patient's identity was removed: a copy"
-    return f"study {other} has the same images and came first; nothing says which of the two is the original"
+    return f"study {other} has the same images; nothing says which of the two is the original"
 
 
 def _move_study(ledger: Ledger, conn: Connection, study: Row[Any], outcome: Outcome) -> None:

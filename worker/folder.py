@@ -9,6 +9,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from cauda.core import uids
 from cauda.core.domain import Reason
@@ -74,5 +75,9 @@ def _content(at: int, name: str, most_bytes: int) -> bytes | None:
 
 
 def holds(root: Path, study_uid: str, sop_uid: str) -> bool:
-    """Whether an object lies there."""
-    return (root / uids.checked(study_uid, "Study Instance UID") / f"{sop_uid}.dcm").is_file()
+    """Whether an object lies there itself; what a symbolic link leads to is not it."""
+    folder = root / uids.checked(study_uid, "Study Instance UID")
+    try:
+        return not folder.is_symlink() and S_ISREG((folder / f"{sop_uid}.dcm").lstat().st_mode)
+    except OSError:
+        return False

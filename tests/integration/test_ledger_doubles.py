@@ -87,6 +87,31 @@ def test_exactly_one_of_two_studies_that_arrive_at_the_same_time_is_held(house: 
     assert sorted(held(house).values(), key=str) == [None, Reason.KNOWN_ELSEWHERE]
 
 
+@pytest.mark.parametrize("state", [receiving, lambda house: house.complete(COPY)], ids=["receiving", "complete"])
+def test_a_copy_that_overtakes_its_original_is_held(house: House, state: Callable[[House], None]) -> None:
+    """A router sends both over several associations: an image of the copy may come before the original's."""
+    file(house, ORIGINAL, 1)
+    house.time.passes(1)
+    for number in (5, 6):
+        file(house, COPY, number)
+    state(house)
+    for number in (5, 6):
+        file(house, ORIGINAL, number)
+    file(house, COPY, 1)
+    assert held(house) == {ORIGINAL: None, COPY: Reason.KNOWN_ELSEWHERE}
+    assert house.study(COPY).hold_text.startswith(f"study {ORIGINAL} has the same images")
+
+
+def test_a_study_that_was_complete_takes_no_image_of_a_later_one(house: House) -> None:
+    """Images of one patient that come again under another's older study: that waits, whoever was opened first."""
+    file(house, ORIGINAL, 1)
+    house.complete(ORIGINAL)
+    house.time.passes(1)
+    file(house, COPY, 5)
+    file(house, ORIGINAL, 5)
+    assert held(house) == {ORIGINAL: Reason.KNOWN_ELSEWHERE, COPY: None}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_copy_whose_patient_was_removed_never_holds_the_clinical_study(house: House, seed: int) -> None:
     """Whichever came first, and in whatever order their images come."""
@@ -137,7 +162,7 @@ def test_where_nothing_tells_which_is_the_original_the_later_waits_and_says_so(
     file(house, ORIGINAL, 0)
     assert held(house) == {ORIGINAL: Reason.KNOWN_ELSEWHERE, COPY: None}
     assert house.study(ORIGINAL).hold_text == (
-        f"study {COPY} has the same images and came first; nothing says which of the two is the original"
+        f"study {COPY} has the same images; nothing says which of the two is the original"
     )
     with house.ledger.write() as conn:
         assert doubles.decided(house.ledger, conn, ORIGINAL, {ORIGINAL})

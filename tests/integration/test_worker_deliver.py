@@ -230,6 +230,17 @@ def test_a_link_where_the_folder_of_a_study_belongs_is_not_followed(tmp_path: Pa
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_what_a_link_leads_to_is_not_held_by_a_folder(tmp_path: Path) -> None:
+    """A result counts as confirmed where it lies itself."""
+    folder.store(tmp_path / "elsewhere", "1.2", "1.3", b"content")
+    assert folder.holds(tmp_path / "elsewhere", "1.2", "1.3")
+    (tmp_path / "out" / "1.4").mkdir(parents=True)
+    (tmp_path / "out" / "1.4" / "1.3.dcm").symlink_to(tmp_path / "elsewhere" / "1.2" / "1.3.dcm")
+    (tmp_path / "out" / "1.2").symlink_to(tmp_path / "elsewhere" / "1.2")
+    assert not folder.holds(tmp_path / "out", "1.4", "1.3")
+    assert not folder.holds(tmp_path / "out", "1.2", "1.3")
+
+
 def test_links_that_wait_under_every_name_that_can_be_guessed_are_not_written_through(tmp_path: Path) -> None:
     target = tmp_path / "out" / "1.2"
     target.mkdir(parents=True)
