@@ -47,7 +47,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # decoders print
     limited(_LOADING_S)
     load()
-    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # forking takes some
+    unlimited()  # forking takes some
     say(answers, {"ready": True})
     while True:
         server = os.fork()
@@ -72,7 +72,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, frame_s: float) -> None:
                 decode(request, frame_s, answers)
         except BaseException as error:  # noqa: BLE001  the border of this process; a panic in Rust is no Exception
             say(answers, {"error": type(error).__name__})
-        limited(frame_s)  # to read the next one
+        unlimited()  # to read the next one
 
 
 def load() -> None:
@@ -87,6 +87,11 @@ def limited(more_s: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = math.ceil(used.ru_utime + used.ru_stime + more_s)
     resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
+
+
+def unlimited() -> None:
+    """What is not the work of a request may take processor time."""
+    resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def say(answers: BinaryIO, answer: dict[str, Any], content: bytes = b"") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from copy import deepcopy
@@ -39,7 +40,7 @@ def nothing_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wild(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoders that do to their process what Patient Comments says."""
-    monkeypatch.setenv("PYTHONPATH", TESTS)
+    monkeypatch.setenv("PYTHONPATH", TESTS, prepend=os.pathsep)
     monkeypatch.setattr(pixels, "_MODULE", "wild_decoder")
 
 

@@ -41,7 +41,7 @@ def written(path: Path, image: Dataset, syntax: str = JPEG2000Lossless) -> Path:
 @pytest.fixture
 def wild(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoders that do to their process what Patient Comments says."""
-    monkeypatch.setenv("PYTHONPATH", TESTS)
+    monkeypatch.setenv("PYTHONPATH", TESTS, prepend=os.pathsep)
     monkeypatch.setattr(pixels, "_MODULE", "wild_decoder")
 
 
