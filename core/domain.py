@@ -29,8 +29,21 @@ class Level(StrEnum):
 
     @property
     def above_sacrum(self) -> str:
-        """The name used while numbering is in doubt: ``S-1`` is the disc just above the sacrum."""
+        """The code in ``report.json`` while numbering is in doubt: ``S-1`` is the lowest disc."""
         return f"S-{len(Level) - list(Level).index(self)}"
+
+    @property
+    def from_lowest(self) -> str:
+        """The name that readers see while numbering is in doubt; they would take S-1 for S1 (CLINICAL.md 9)."""
+        return _FROM_LOWEST[len(Level) - 1 - list(Level).index(self)]
+
+
+_FROM_LOWEST = ("lowest disc", "2nd from lowest", "3rd from lowest", "4th from lowest", "5th from lowest")
+
+
+def level_shown(code: str) -> str:
+    """A level as ``report.json`` calls it, in the words that readers see: ``S-2`` is the 2nd from lowest."""
+    return next((level.from_lowest for level in Level if level.above_sacrum == code), code)
 
 
 class Condition(StrEnum):
@@ -469,7 +482,11 @@ class Report:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def level_name(self, level: Level) -> str:
-        """How the level is called outside: no L-name leaves the node while numbering is in doubt."""
+        """How readers see the level called: no L-name leaves the node while numbering is in doubt."""
+        return level.from_lowest if self.level_doubt else level.value
+
+    def level_code(self, level: Level) -> str:
+        """How ``report.json`` calls the level."""
         return level.above_sacrum if self.level_doubt else level.value
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cauda.core.domain import Reason
+from cauda.core.domain import Reason, level_shown
 from cauda.core.plain_text import plain
 
 OK = 0
@@ -74,7 +74,7 @@ def show_report(report: Mapping[str, Any]) -> None:
         say(f"NUMBERING UNCERTAIN: {Reason(report['level_doubt']).text}")
     rows = [
         {
-            "level": one["level"],
+            "level": level_shown(one["level"]),
             "grade": one["grade"] or _not_graded(one["abstained"]),
             "possible": ", ".join(grade for grade in one["possible"] if grade != one["grade"]),
             "axial": f"{one['axial']['center_px'][0]:.0f}, {one['axial']['center_px'][1]:.0f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cauda.core.domain import GradeScale, Json, Reason
+from cauda.core.domain import GradeScale, Json, Reason, level_shown
 from cauda.core.retractions import Why
 from cauda.core.schema import ResultKind, RevisionKind
 
@@ -110,8 +110,13 @@ def reason(code: str | None) -> str:
 
 def doubt(code: str) -> str:
     """The banner over doubted level names, in the words of SR and SC."""
-    first = "the lowest disc shown" if code == Reason.SACRUM_NOT_SHOWN else "the first disc above the sacrum"
-    return f"NUMBERING UNCERTAIN: {reason(code)}. S-1 is {first}."
+    first = "lowest one shown" if code == Reason.SACRUM_NOT_SHOWN else "first one above the sacrum"
+    return f"NUMBERING UNCERTAIN: {reason(code)}. Discs counted from the {first}."
+
+
+def level(code: str) -> str:
+    """A level of ``report.json`` as SR and SC call it."""
+    return level_shown(code)
 
 
 def why(study: Json) -> str:

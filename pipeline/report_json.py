@@ -42,7 +42,7 @@ def to_json(report: Report, revision: int) -> Json:
         "bundle": _bundle(report.bundle),
         "levels_from": report.levels_from,
         "series": [_series(use) for use in report.series],
-        "findings": [_finding(finding, report.level_name(finding.level)) for finding in report.findings],
+        "findings": [_finding(finding, report.level_code(finding.level)) for finding in report.findings],
         "flags": list(report.flags),
         "timings_ms": {name: _finite(value) for name, value in report.timings_ms.items()},
     }

@@ -64,10 +64,11 @@ def _caption(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], report: Report, finding: Finding, tile: Tile | None
 ) -> None:
     x, y = at
-    drawing.write(draw, (x, y + 18), report.level_name(finding.level), 21, bold=True)
+    name = report.level_name(finding.level)
+    drawing.write(draw, (x, y + 18), name, 21, bold=True)
     if tile is not None:
         place = words.place_words(tile.place)
-        size = drawing.fitted(place, _SIDE - 80, 17, 10)
+        size = drawing.fitted(place, _SIDE - drawing.width_of(name, 21, bold=True) - 12, 17, 10)
         drawing.write(draw, (x + _SIDE, y + 18), place, size, drawing.MUTED, anchor="rs")
     said = words.finding_words(finding, words.scale_of(report))
     drawing.write(draw, (x, y + 41), said, drawing.fitted(said, _SIDE, 18, 12))

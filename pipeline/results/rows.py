@@ -24,7 +24,7 @@ def draw_row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding
     if step == 3:
         draw.rectangle((0, y, WIDTH, y + HEIGHT - 2), fill=drawing.TINT)
     draw.line((EDGE, y + HEIGHT - 1, WIDTH - EDGE, y + HEIGHT - 1), fill=drawing.PANEL, width=1)
-    drawing.write(draw, (EDGE, base), report.level_name(finding.level), 33, colour, bold=True)
+    _name(draw, y, report.level_name(finding.level), colour)
     end: float = WIDTH - EDGE
     if tile is not None:
         place = words.place_words(tile.place)
@@ -45,6 +45,17 @@ def draw_row(draw: ImageDraw.ImageDraw, y: int, report: Report, finding: Finding
         drawing.warning_mark(draw, mark)
         drawing.write(draw, (_WORDS_X, base), said, size, colour, bold=True)
     _strip(draw, y, step, missing=not step and not quiet)
+
+
+def _name(draw: ImageDraw.ImageDraw, y: int, name: str, colour: drawing.Colour) -> None:
+    """A level's name; one that is longer than ``L4/L5`` on two lines."""
+    first, _, last = name.rpartition(" ")
+    if not first:
+        drawing.write(draw, (EDGE, y + 31), name, 33, colour, bold=True)
+        return
+    size = min(drawing.fitted(line, _MARK_X - EDGE - 8, 21, 16) for line in (first, last))
+    drawing.write(draw, (EDGE, y + 18), first, size, colour, bold=True)
+    drawing.write(draw, (EDGE, y + 37), last, size, colour, bold=True)
 
 
 def _strip(draw: ImageDraw.ImageDraw, y: int, step: int, *, missing: bool) -> None:

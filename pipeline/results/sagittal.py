@@ -17,7 +17,8 @@ MARGIN_MM = 28.0  # above the highest and below the lowest level
 CAPTION = 26
 _TITLE_PX = 100
 _LETTERS_PX = 27  # the strip at the left edge that belongs to the orientation letters
-_NAME_PX = 58  # the longest level name
+_NAME_PX = 90  # for a level name; ``L4/L5`` takes 58 of them
+_SMALLEST = 14
 
 Pair = tuple[float, float]
 
@@ -113,8 +114,10 @@ def _levels(
         name_y = max(name_at[1], lowest + 20)  # names never cover each other
         lowest = name_y
         colour = drawing.TEXT if line is not None else drawing.MUTED
-        at = (max(name_at[0] - 5, _LETTERS_PX + _NAME_PX), name_y)
-        drawing.write(draw, at, report.level_name(finding.level), 19, colour, anchor="rm", halo=True, bold=True)
+        name = report.level_name(finding.level)
+        size = drawing.fitted(name, _NAME_PX, 19, _SMALLEST)
+        at = (max(name_at[0] - 5, _LETTERS_PX + drawing.width_of(name, size, bold=True)), name_y)
+        drawing.write(draw, at, name, size, colour, anchor="rm", halo=True, bold=True)
 
 
 def _plane(draw: ImageDraw.ImageDraw, point: Pair, start: Pair, end: Pair, line: PlaneLine, px_per_mm: float) -> Pair:

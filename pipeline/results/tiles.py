@@ -49,8 +49,9 @@ def _caption(
 ) -> None:
     x, y = at
     name = report.level_name(finding.level)
-    drawing.write(draw, (x, y + 18), name, 21, bold=True)
-    mark_x = x + drawing.width_of(name, 21, bold=True) + 8
+    size = drawing.fitted(name, side / 2, 21, SMALLEST)
+    drawing.write(draw, (x, y + 18), name, size, bold=True)
+    mark_x = x + drawing.width_of(name, size, bold=True) + 8
     _mark(draw, (mark_x, y + 3, mark_x + MARK_WIDTH, y + 18), report, finding)
     if tile is not None:
         room = x + side - mark_x - MARK_WIDTH - 6

@@ -94,8 +94,8 @@ def tracking_text(report: Report, finding: Finding) -> str:
 def doubt_words(doubt: Reason) -> str:
     """The banner over doubted level names (CLINICAL.md 9)."""
     if doubt is Reason.SACRUM_NOT_SHOWN:
-        return f"NUMBERING UNCERTAIN: {doubt.text}. S-1 is the lowest disc shown."
-    return f"NUMBERING UNCERTAIN: {doubt.text}. S-1 is the first disc above the sacrum."
+        return f"NUMBERING UNCERTAIN: {doubt.text}. Discs counted from the lowest one shown."
+    return f"NUMBERING UNCERTAIN: {doubt.text}. Discs counted from the first one above the sacrum."
 
 
 def partial_words(report: Report) -> str | None:
@@ -136,13 +136,13 @@ def calibration_words(report: Report, bundle: BundleInfo) -> str:
 def guarded(report: Report, text: str) -> str:
     """Free text without L-names while numbering is in doubt: none leaves the node then (CLINICAL.md 9).
 
-    A disc, however it is spelt (``L4/L5``, ``L4-5``), becomes its ``S-2``; a vertebra has no such name: ``L?``.
+    A disc, however it is spelt (``L4/L5``, ``L4-5``), becomes ``2nd from lowest``; a vertebra has no such name: ``L?``.
     """
     if report.level_doubt is None:
         return text
     text = anyascii(text)  # dashes of one kind
     for level, spelt in _DISCS.items():
-        text = spelt.sub(level.above_sacrum, text)
+        text = spelt.sub(level.from_lowest, text)
     return _VERTEBRA.sub("L?", text)
 
 

@@ -221,7 +221,7 @@ def test_the_same_shift_within_one_frame_of_reference_is_believed() -> None:
 def test_doubt_about_the_count_is_said(spine: Spine, doubt: Reason) -> None:
     report = _analyse(study(spine)).report
     assert report.level_doubt is doubt
-    assert report.level_name(Level.L5_S1) == "S-1"
+    assert report.level_name(Level.L5_S1) == "lowest disc"
 
 
 def test_an_ordinary_remnant_between_s1_and_s2_raises_no_doubt() -> None:

@@ -111,7 +111,7 @@ def test_tracking_bundle_configuration_calibration_and_completeness_stand_in_wha
         (given.report(), ["calibration not stated by the bundle"]),
         (
             given.report(bundle=replace(given.bundle(), calibration="at L4/L5"), level_doubt=Reason.TRANSITIONAL),
-            ["calibration at S-2"],
+            ["calibration at 2nd from lowest"],
         ),
     ],
 )

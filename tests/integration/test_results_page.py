@@ -68,7 +68,7 @@ def retracted() -> Page:
 
 SAID = {
     mixed: ("RESEARCH: NOT FOR DIAGNOSIS", "Moderate (Severe possible)", "Not imaged", "NOT GRADED: motion", "Im 25"),
-    doubt: ("NUMBERING UNCERTAIN: transitional segment", "S-1", "Severe"),
+    doubt: ("NUMBERING UNCERTAIN: transitional segment", "2nd from", "lowest disc", "Severe"),
     revision: ("REVISION 2 replaces revision 1", "was L4/L5 Moderate", "images came later", "frames of reference"),
     no_bundle: ("no grading model", "NOT GRADED", "Identity not checked"),
     not_analysed: ("NOT ANALYSED: no axial T2 found", "Found: sagittal T2 (15 slices)", "This says nothing about"),

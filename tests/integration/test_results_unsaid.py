@@ -171,7 +171,9 @@ def test_no_page_has_a_place_in_the_patient_or_a_size(make: Make) -> None:
 
 L_NAME = re.compile(r"(?<![a-z0-9])L ?[1-6](?![0-9])", re.IGNORECASE)
 NAMED = "Only L4/L5, L3-L4, L2-3 and L5-S1 were tried; the sacrum and L5 were not."
-UNNAMED = "Only S-2, S-3, S-4 and S-1 were tried; the sacrum and L? were not."
+UNNAMED = (
+    "Only 2nd from lowest, 3rd from lowest, 4th from lowest and lowest disc were tried; the sacrum and L? were not."
+)
 
 
 def doubted(**changes: object) -> Report:
@@ -192,10 +194,10 @@ def test_no_page_names_a_level_while_the_count_is_in_doubt(make: Make, doubt: Re
 
 
 def test_no_report_names_a_level_while_the_count_is_in_doubt() -> None:
-    change = "replaces revision 1: S-2 Severe, was L4/L5 Severe (sacrum not shown)"
+    change = "replaces revision 1: 2nd from lowest Severe, was L4/L5 Severe (sacrum not shown)"
     about = context(revision=2, change_text=change)
     plainly = list(stated(structured_report(doubted(), given.sources(), about)))
     assert {NAMED, "canal-L4L5", f"calibration {NAMED}", "L1/L2 disc"} <= set(plainly)
     said = list(stated(structured_report(doubted(level_doubt=Reason.SERIES_DISAGREE), given.sources(), about)))
     assert [text for text in said if L_NAME.search(text)] == []
-    assert {UNNAMED, "canal-S-2", f"calibration {UNNAMED}"} <= set(said)
+    assert {UNNAMED, "canal-2nd from lowest", f"calibration {UNNAMED}"} <= set(said)

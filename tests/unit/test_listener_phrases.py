@@ -30,8 +30,16 @@ def test_a_finding_is_said_as_in_the_results(scale: GradeScale) -> None:
 
 @pytest.mark.parametrize("doubt", [Reason.SACRUM_NOT_SHOWN, Reason.TRANSITIONAL, Reason.SIXTH_SEGMENT])
 def test_a_doubted_numbering_is_said_as_in_the_results(doubt: Reason) -> None:
-    """Page and SR must not disagree on which disc S-1 is (CLINICAL.md 9)."""
+    """Page and SR must not disagree on where discs are counted from (CLINICAL.md 9)."""
     assert phrases.doubt(doubt.value) == words.doubt_words(doubt)
+
+
+def test_a_disc_of_doubted_numbering_is_counted_in_words() -> None:
+    """S-1 is what report.json says; readers take it for S1 (CLINICAL.md 9)."""
+    assert [phrases.level(code) for code in ("S-5", "S-4", "S-3", "S-2", "S-1")] == [
+        "5th from lowest", "4th from lowest", "3rd from lowest", "2nd from lowest", "lowest disc",
+    ]  # fmt: skip
+    assert phrases.level("L4/L5") == "L4/L5"
 
 
 def test_a_failure_is_more_than_the_name_of_an_error() -> None:

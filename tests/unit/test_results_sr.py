@@ -256,7 +256,7 @@ def test_while_numbering_is_in_doubt_no_level_name_and_no_disc_code_leaves() -> 
     discs = {"80064006", "67459009", "62551000", "84020006", "715056000"}
     assert not [code for code in discs if code in everything]
     texts = [read.children(group, "112039")[0].TextValue for group in of_findings(sr)]
-    assert texts[2] == "AI unverified S-2 canal: Severe"
+    assert texts[2] == "AI unverified 2nd from lowest canal: Severe"
     assert "NUMBERING UNCERTAIN: sacrum not shown" in everything
     assert "84020006" in made().to_json()  # the guard above can fail
 
@@ -264,9 +264,12 @@ def test_while_numbering_is_in_doubt_no_level_name_and_no_disc_code_leaves() -> 
 def test_a_sacrum_that_is_not_shown_is_not_what_discs_are_counted_from() -> None:
     """The lowest disc of a cut-off picture stands above nothing that anybody has seen."""
     said = made(given.report(level_doubt=Reason.SACRUM_NOT_SHOWN)).to_json()
-    assert "S-1 is the lowest disc shown" in said
+    assert "Discs counted from the lowest one shown" in said
     assert "above the sacrum" not in said
-    assert "first disc above the sacrum" in made(given.report(level_doubt=Reason.TRANSITIONAL)).to_json()
+    assert (
+        "Discs counted from the first one above the sacrum"
+        in made(given.report(level_doubt=Reason.TRANSITIONAL)).to_json()
+    )
 
 
 def test_the_counting_and_the_limits_are_always_stated() -> None:
@@ -283,7 +286,7 @@ def test_the_counting_and_the_limits_are_always_stated() -> None:
         (given.report(*given.all_graded()), "COMPLETE", None),
         (given.report(given.not_graded(Level.L1_L2, Reason.NOT_IMAGED), *given.all_graded()[1:]), "COMPLETE", None),
         (given.no_bundle(), "PARTIAL", "Not graded: all levels (no_bundle)"),
-        (given.report(level_doubt=Reason.TRANSITIONAL), "PARTIAL", "Not graded: S-1 (motion)"),
+        (given.report(level_doubt=Reason.TRANSITIONAL), "PARTIAL", "Not graded: lowest disc (motion)"),
     ],
 )
 def test_partial_means_that_something_gradable_is_missing(report: Report, flag: str, description: str | None) -> None:

@@ -35,7 +35,7 @@ def test_another_reason_for_not_grading_is_new() -> None:
 
 def test_doubt_about_the_numbering_changes_every_name() -> None:
     said = changes(GRADED, replace(GRADED, level_doubt=Reason.TRANSITIONAL))
-    assert said[0] == "S-5 Normal/Mild, was L1/L2 Normal/Mild"
+    assert said[0] == "5th from lowest Normal/Mild, was L1/L2 Normal/Mild"
     assert len(said) == 5
 
 
