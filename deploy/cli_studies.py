@@ -10,7 +10,7 @@ import typer
 from sqlalchemy import Connection
 
 from cauda.core import doubles, intake, retractions, revisions, views
-from cauda.core.domain import Reason
+from cauda.core.domain import Reason, level_shown
 from cauda.core.ledger import Ledger
 from cauda.core.retractions import Why
 from cauda.deploy import bootstrap, output
@@ -81,7 +81,8 @@ def _show(found: dict[str, Any]) -> None:
         if revision["reason_text"]:
             output.say(revision["reason_text"])
         if revision["findings"]:
-            output.show_table(revision["findings"], {"level": "LEVEL", "grade": "GRADE", "abstained": "NOT GRADED"})
+            findings = [one | {"level": level_shown(one["level"])} for one in revision["findings"]]
+            output.show_table(findings, {"level": "LEVEL", "grade": "GRADE", "abstained": "NOT GRADED"})
     if found["deliveries"]:
         output.say("\ndeliveries")
         output.show_table(found["deliveries"], DELIVERY_COLUMNS)

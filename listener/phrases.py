@@ -114,6 +114,13 @@ def doubt(code: str) -> str:
     return f"NUMBERING UNCERTAIN: {reason(code)}. Discs counted from the {first}."
 
 
+def archive_words(text: str | None, user: str | None) -> str:
+    """An archive's own words, only for who logged in: they may name a patient."""
+    if user or not text:
+        return text or ""
+    return "(the archive's words are shown after a login, or by `cauda studies show`)"
+
+
 def level(code: str) -> str:
     """A level of ``report.json`` as SR and SC call it."""
     return level_shown(code)

@@ -117,6 +117,21 @@ def test_no_page_and_no_log_line_names_a_patient(at: House, capfd: pytest.Captur
             assert value not in text
 
 
+def test_an_archives_own_words_are_shown_only_after_a_login(at: House) -> None:
+    """They may name a patient: an archive's Error Comment often does."""
+    uid = reported(at, 59)
+    with at.ledger.write() as conn:
+        conn.execute(update(schema.delivery).values(state="refused", reason="refused", reason_text="Zebrafink unknown"))
+    with pages(at) as (_, browser):
+        text = browser.get(f"/studies/{uid}").text
+        assert "Zebrafink" not in text
+        assert "words are shown after a login" in text
+    with pages(at, http={"port": 0, "users": [{"name": "it", "hash": passwords.hashed(PASSWORD)}]}) as (_, browser):
+        form = token(browser.get("/login"))
+        browser.post("/login", data={"token": form, "name": "it", "password": PASSWORD})
+        assert "Zebrafink unknown" in browser.get(f"/studies/{uid}").text
+
+
 def test_a_bug_is_a_page_without_its_words(
     at: House, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
