@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -13,7 +13,7 @@ from cauda.core.errors import Rejected
 from cauda.pipeline.axial import MOST_OBLIQUE, AxialSlice, crossing, reach_mm, slices_at, squareness
 from cauda.pipeline.frames import Frame
 from cauda.pipeline.levels import Levels
-from cauda.pipeline.placing import Placed, place
+from cauda.pipeline.placing import Placed, at_level, in_block, place
 from cauda.pipeline.repeats import unlike
 from cauda.pipeline.series import Acquisition, Series, as_read, planned_as_one, preference, unreadable, wanted
 from cauda.pipeline.volume import read_volumes
@@ -92,6 +92,8 @@ def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
     """The slices of each level that is named; less wanted kinds are decoded only while a level has none."""
     placed: list[Placed] = []
     slices: dict[Level, list[AxialSlice]] = {}
+    against: dict[Level, Reason] = {}
+    refused: dict[Placed, Reason] = {}
     used: list[Placed] = []
     new: Sequence[ReadAxial] = axial.read
     while True:
@@ -102,7 +104,11 @@ def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
         usable = [one for one in checked if one.reason is None]
         for level in (level for level in levels.discs if level not in slices):
             for one in usable:
-                if here := slices_at(one.volumes, levels.discs[level].point_mm, levels.canal_mm):
+                here, why = _checked(one.volumes, levels.discs[level].point_mm, levels)
+                if why is not None:
+                    against.setdefault(level, why)
+                    refused.setdefault(one, why)
+                if here:
                     slices[level] = here
                     used.append(one)
                     break
@@ -114,20 +120,43 @@ def choose(axial: AxialImages, levels: Levels, sagittal: Acquisition) -> Choice:
         placed=tuple(placed),
         used=tuple(dict.fromkeys(used)),
         slices=slices,
-        reasons={level: why for level in missing if (why := _why_missing(level, levels, axial, placed)) is not None},
-        uses={member: _use(one, member, axial.uses[member], slices) for one in placed for member in one.series.each},
+        reasons={
+            level: why
+            for level in missing
+            if (why := against.get(level) or _why_missing(level, levels, axial, placed, refused)) is not None
+        },
+        uses={
+            member: _use(one, member, axial.uses[member], slices, refused.get(one))
+            for one in placed
+            for member in one.series.each
+        },
     )
 
 
-def _use(one: Placed, member: Acquisition, read: StackUse, slices: dict[Level, list[AxialSlice]]) -> StackUse:
+def _checked(volumes: Sequence[Volume], point_mm: Point, levels: Levels) -> tuple[list[AxialSlice], Reason | None]:
+    """The slices of a level whose pictures lie where it is said, and what speaks against the first that do not."""
+    left, reason = list(volumes), None
+    while here := slices_at(left, point_mm, levels.canal_mm):
+        if (why := at_level(here, levels)) is None:
+            return here, reason
+        reason = reason or why
+        left = [one for one in left if one is not here[0].volume]
+    return [], reason
+
+
+def _use(
+    one: Placed, member: Acquisition, read: StackUse, slices: dict[Level, list[AxialSlice]], refused: Reason | None
+) -> StackUse:
     if read.reason is not None:
         return read
     graded = {ref for here in slices.values() for ref in (s.volume.slices[s.index] for s in here)}
     used = any(frame.ref in graded for frame in member.frames)
-    return replace(member.use(one.reason or (None if used else Reason.NOT_BEST)), left_out=read.left_out)
+    return replace(member.use(one.reason or (None if used else refused or Reason.NOT_BEST)), left_out=read.left_out)
 
 
-def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Sequence[Placed]) -> Reason | None:
+def _why_missing(
+    level: Level, levels: Levels, axial: AxialImages, placed: Sequence[Placed], refused: Mapping[Placed, Reason]
+) -> Reason | None:
     """Why images that cut through the level are not used; None where no image does."""
     point = levels.discs[level].point_mm
     reasons = {member: one.reason for one in placed for member in one.series.each}
@@ -137,7 +166,8 @@ def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Seque
             lost = next((axial.left_out[frame] for frame in here if frame in axial.left_out), None)
             if here and (reason := one.reason or reasons.get(one) or axial.uses[one].reason or lost):
                 return reason
-    if unknown := next((one.reason for one in placed if one.reason in _WHERE_UNKNOWN), None):
+    doubted = (one.reason or refused.get(one) or _lies_elsewhere(one, levels) for one in placed)
+    if unknown := next((reason for reason in doubted if reason in _WHERE_UNKNOWN), None):
         return unknown
     beside = (
         frame for series in axial.found for one in series.acquisitions if one.plane == "axial" for frame in one.frames
@@ -145,6 +175,11 @@ def _why_missing(level: Level, levels: Levels, axial: AxialImages, placed: Seque
     if any(cuts(frame, point, levels.canal_mm) for frame in beside):
         return Reason.CANAL_OUTSIDE_FIELD
     return Reason.MAYBE_LEFT_OUT if any(_unplaced(series) for series in axial.found) else None
+
+
+def _lies_elsewhere(one: Placed, levels: Levels) -> Reason | None:
+    """Why the place of a block is not known, though its acquisition's is."""
+    return next((why for volume in one.volumes if (why := in_block(volume, levels)) in _WHERE_UNKNOWN), None)
 
 
 def _unplaced(one: Series) -> bool:

@@ -1,7 +1,8 @@
-"""Axial acquisitions judged as wholes, by picture: their contrast, their position along the spine, their scale.
+"""Axial images judged by picture: their contrast, their position along the spine, their scale.
 
-Headers are believed nowhere here. A Frame of Reference UID that both share only decides what is done where the
-picture cannot tell: then it is enough, and without it the position is not verified (DESIGN.md 5.2).
+An acquisition is judged as a whole, and then again at each level by the slices round it: most of a study may lie right
+and one block wrong. Headers are believed nowhere here. A Frame of Reference UID that both share only decides what is
+done where the picture cannot tell: then it is enough, and without it the position is not verified.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cauda.core.domain import Reason, Volume
-from cauda.pipeline.agreement import SCALES, Agreement, agreement, information_here, lines
-from cauda.pipeline.axial import through_canal
+from cauda.pipeline.agreement import SCALES, Agreement, agreement, fitted, information_here, lines
+from cauda.pipeline.axial import AxialSlice, through_canal
 from cauda.pipeline.canal import brightness, fluid_map
 from cauda.pipeline.frames import text
 from cauda.pipeline.levels import Levels
@@ -26,9 +27,10 @@ BESIDE_MM = 8.0  # to the side and in depth: the crop reaches farther, and breat
 SURE = 0.7  # ambiguity up to which a place is the only one
 BETTER = 1.15  # how many times the information another place or scale must share to be believed,
 LEAST = 0.03  # and by how many nats more
-BETTER_OF_FEW = 1.6  # the same where few lines cross: on real anatomy one disc's block is like another's
+BETTER_OF_FEW = 1.6  # the same of a whole acquisition where few lines cross
 FEW_LINES = 100
 SCALE_LEAST = 0.05
+ROUND_MM = 14.0  # slices this near to a level's own are judged with it: three at least, of another level's none
 INVERTED = -0.6  # ``alike``; T1 reaches -0.5 where nothing but the canal has a grey of its own
 HARDLY_BRIGHT, BRIGHT = 0.05, 0.2  # ``brightness``: T1 ends at 0.03, of one block at 0.11; T2 begins at 0.45
 ALIKE = 0.5  # T1 ends at 0.4
@@ -54,12 +56,48 @@ def place(one: Acquisition, volumes: Sequence[Volume], sagittal: Acquisition, le
     """Check one axial acquisition against the sagittal pictures that named the levels."""
     frame_of_reference = text(one.header, "FrameOfReferenceUID")
     shared = bool(frame_of_reference) and frame_of_reference == text(sagittal.header, "FrameOfReferenceUID")
-    reason = _against(volumes, levels, shared=shared)
+    reason = against(volumes, levels, shared=shared)
     return Placed(series=one, volumes=tuple(volumes), assumed=not shared, reason=reason)
 
 
-def _against(volumes: Sequence[Volume], levels: Levels, *, shared: bool) -> Reason | None:
-    """What speaks against these images."""
+def at_level(slices: Sequence[AxialSlice], levels: Levels) -> Reason | None:
+    """What speaks against the slices round one level, of an acquisition that fits as a whole."""
+    return _against_some(_round(slices, levels), levels)
+
+
+def in_block(volume: Volume, levels: Levels) -> Reason | None:
+    """What speaks against one angled block, of an acquisition that fits as a whole."""
+    return _against_some(through_canal([volume], levels.canal_mm), levels)
+
+
+def _against_some(slices: Sequence[AxialSlice], levels: Levels) -> Reason | None:
+    """The same from a few slices: whether they clearly fit better elsewhere, at another scale, or inverted.
+
+    That no other place comes near is asked of the whole acquisition only: by itself one disc's block is like another's.
+    """
+    met = lines(slices, levels)
+    found = None if met is None else fitted(met)
+    if found is None:
+        return None
+    if other_scale(found):
+        return Reason.PIXEL_SIZE_DOUBTFUL
+    if displaced(found, better=BETTER):
+        return Reason.POSITION_NOT_SHARED
+    return Reason.GREY_VALUES_INVERTED if found.alike < INVERTED else None
+
+
+def _round(slices: Sequence[AxialSlice], levels: Levels) -> list[AxialSlice]:
+    """The slices of a level's block that lie near the one that shows the level best."""
+    volume, heights = slices[0].volume, slices[0].volume.heights_mm
+    return [
+        one
+        for one in through_canal([volume], levels.canal_mm)
+        if abs(heights[one.index] - heights[slices[0].index]) <= ROUND_MM
+    ]
+
+
+def against(volumes: Sequence[Volume], levels: Levels, *, shared: bool) -> Reason | None:
+    """What speaks against these images, taken as a whole."""
     found = agreement(volumes, levels)
     if found is None:
         return None if shared else Reason.POSITION_NOT_SHARED
@@ -84,9 +122,10 @@ def verified(found: Agreement) -> bool:
     return not elsewhere(found) and found.ambiguity <= SURE
 
 
-def displaced(found: Agreement) -> bool:
-    """Whether the pictures clearly fit better at another place."""
-    better = BETTER if found.lines >= FEW_LINES else BETTER_OF_FEW
+def displaced(found: Agreement, better: float | None = None) -> bool:
+    """Whether the pictures clearly fit better at another place: so many times, by default as many lines allow."""
+    if better is None:
+        better = BETTER if found.lines >= FEW_LINES else BETTER_OF_FEW
     return elsewhere(found) and found.most > better * found.unscaled + LEAST
 
 

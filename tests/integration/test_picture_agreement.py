@@ -15,7 +15,7 @@ import pytest
 from pydicom import Dataset
 
 import cauda.models.manifest
-from cauda.core.domain import Reason, Report, Status
+from cauda.core.domain import Level, Reason, Report, Status
 from cauda.models.bundle import load_bundle
 from cauda.models.phantom.kinds import Kind
 from cauda.models.phantom.protocol import QUICK, Protocol
@@ -212,3 +212,61 @@ def test_no_level_is_graded_at_a_point_that_came_from_t1_alone(given: _Given) ->
 
 def test_the_same_study_unchanged_is_graded(given: _Given) -> None:
     assert all(finding.grade for finding in given.report(_unchanged).findings)
+
+
+@pytest.fixture(scope="module")
+def blocks(given: _Given) -> _Given:
+    """The same with an angled block of six slices at each disc."""
+    protocol = Protocol(kinds=QUICK, vendor="siemens", balanced=True, syntax="1.2.840.10008.1.2.1")
+    made = make_study(303, 0, protocol, threads=1)
+    return _Given(study=made, parts=given.parts, sagittal=given.sagittal, levels=given.levels)
+
+
+def _block(images: Sequence[Dataset], point_mm: Sequence[float]) -> list[Dataset]:
+    """The images parallel to the one whose plane lies nearest to a point of the truth."""
+
+    def away(image: Dataset) -> float:
+        right, down = np.array(image.ImageOrientationPatient, float).reshape(2, 3)
+        off = np.array(image.ImagePositionPatient, float) + 90 * (right + down) - point_mm  # about its middle
+        return abs(float(np.cross(right, down) @ off)) + (1e3 if np.linalg.norm(off) > 60 else 0)
+
+    turned = min(images, key=away).ImageOrientationPatient
+    return [one for one in images if np.allclose(one.ImageOrientationPatient, turned, atol=1e-4)]
+
+
+def _with_one_block(blocks: _Given, level: Level, change: Change) -> dict[Level, tuple[str | None, Reason | None]]:
+    """Grade and reason of each level where one block of the axial series was changed."""
+    axial = blocks.images(Kind.AXIAL_T2)
+    some = _block(axial, blocks.study.points_mm[level])
+    assert len(some) == 6
+    for image in some:
+        change(image)
+    images = [*blocks.images(Kind.SAGITTAL_T2, Kind.SAGITTAL_T1), *axial]
+    report = analyse_study("1.2.3", _sources(images), blocks.parts).report
+    assert report.status is Status.REPORTED
+    return {finding.level: (finding.grade, finding.abstained) for finding in report.findings}
+
+
+@pytest.mark.parametrize(("level", "onto"), [(Level.L4_L5, Level.L3_L4), (Level.L2_L3, Level.L3_L4)])
+def test_a_block_that_lies_elsewhere_than_the_others_gives_no_level_its_grade(
+    blocks: _Given, level: Level, onto: Level
+) -> None:
+    """Said to be a segment away: it would give the neighbour its grade, and its own level is not "not imaged"."""
+    as_it_is = _with_one_block(blocks, level, _unchanged)
+    assert all(grade for grade, _ in as_it_is.values())
+    by = np.subtract(blocks.study.points_mm[onto], blocks.study.points_mm[level])
+    got = _with_one_block(blocks, level, _moved(*by))
+    assert got == as_it_is | {level: (None, Reason.POSITION_NOT_SHARED)}
+
+
+@pytest.mark.parametrize(
+    "change", [_spaced(1.35, 1.35), _centred(0.7), _inverted], ids=["larger", "smaller", "inverted"]
+)
+def test_one_block_that_is_not_what_it_says_is_not_graded(blocks: _Given, change: Change) -> None:
+    as_it_is = _with_one_block(blocks, Level.L3_L4, _unchanged)
+    got = _with_one_block(blocks, Level.L3_L4, change)
+    grade, reason = got[Level.L3_L4]
+    assert grade is None
+    assert reason in {Reason.PIXEL_SIZE_DOUBTFUL, Reason.POSITION_NOT_SHARED, Reason.GREY_VALUES_INVERTED}
+    for level in Level:
+        assert got[level] == as_it_is[level] or got[level][0] is None
