@@ -11,7 +11,7 @@ BIN := .venv/bin
 DEMO ?= out/demo
 PYTEST ?=
 
-.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality realism soak mutants viewers pages dist wheel-test peers clean
+.PHONY: help install demo test test-listener test-others test-e2e lint bench bench-growth bench-heat bench-phantom models second-spine quality picture-rates realism soak mutants viewers pages dist wheel-test peers clean
 
 PACKAGES := core archive pipeline models worker listener deploy
 
@@ -65,6 +65,9 @@ dist: install  ## sdist and wheel into dist/
 
 wheel-test: dist  ## the unit suite against the installed wheel
 	$(BIN)/python tests/wheel.py dist $(PYTEST)
+
+picture-rates: install  ## what the checks of axial images by picture catch and withhold (an hour; goes on where it was stopped)
+	nice $(BIN)/python -m cauda.models.picture_rates
 
 bench: install  ## acknowledgement speed beside DCMTK and Orthanc
 	$(BIN)/python tests/bench/acknowledge.py
