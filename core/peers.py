@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cauda.core import schema
@@ -24,6 +24,7 @@ from cauda.core.settings import Limits, Peer
 
 MOST_LEARNED = 200  # somebody who tries title after title must not fill the list
 MOST_REFUSED = 1000
+MOST_REFUSED_OF_ADDRESS = 100  # nor push all others off this one
 ANY = "*"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -273,33 +274,42 @@ def learned(ledger: Ledger, conn: Connection, aet: str, address: str) -> None:
 
 
 def refused(ledger: Ledger, conn: Connection, aet: str, address: str, why: Reason, *, count: int = 1) -> None:
-    """Count a caller that was refused; only the latest are kept, and no title can play with a terminal.
+    """Count a caller that was refused for a reason; only the latest are kept, and no title can play with a terminal.
 
-    ``aet`` is empty where none was read.
+    ``aet`` is empty where none was read. Each reason has a count of its own: the last one is not always what keeps a
+    sender out.
     """
     table = schema.refused_peer
     aet = "".join(c if " " <= c <= "~" else "?" for c in aet[:16])
-    key = (table.c.aet == aet, table.c.address == address[:64])
-    changed = conn.execute(
-        update(table).where(*key).values(count=table.c.count + count, last_at=ledger.now(), why=why)
-    ).rowcount  # fmt: skip
+    key = (table.c.aet == aet, table.c.address == address[:64], table.c.why == why)
+    changed = conn.execute(update(table).where(*key).values(count=table.c.count + count, last_at=ledger.now())).rowcount
     if changed:
         return
     with suppress(IntegrityError), conn.begin_nested():
         conn.execute(
             insert(table).values(aet=aet, address=address[:64], why=why, count=count, last_at=ledger.now())
         )  # fmt: skip
-    if conn.execute(select(func.count()).select_from(table)).scalar_one() > MOST_REFUSED:
-        oldest = conn.execute(select(table.c.aet, table.c.address).order_by(table.c.last_at).limit(1)).one()
-        conn.execute(delete(table).where(table.c.aet == oldest.aet, table.c.address == oldest.address))
+    _drop_oldest(conn, MOST_REFUSED_OF_ADDRESS, table.c.address == address[:64])
+    _drop_oldest(conn, MOST_REFUSED)
+
+
+def _drop_oldest(conn: Connection, most: int, *of: ColumnElement[bool]) -> None:
+    table = schema.refused_peer
+    if conn.execute(select(func.count()).select_from(table).where(*of)).scalar_one() > most:
+        oldest = conn.execute(
+            select(table.c.aet, table.c.address, table.c.why).where(*of).order_by(table.c.last_at).limit(1)
+        ).one()
+        conn.execute(
+            delete(table).where(table.c.aet == oldest.aet, table.c.address == oldest.address, table.c.why == oldest.why)
+        )
 
 
 def _forget_refused(conn: Connection, entry: Entry) -> None:
     """Delete the refusals that a new rule covers; one without a title is covered by its address."""
     table = schema.refused_peer
     of_the_list = table.c.why.in_((Reason.CALLING_AE_NOT_ALLOWED, Reason.ADDRESS_NOT_ALLOWED))
-    rows = conn.execute(select(table.c.aet, table.c.address).where(of_the_list)).all()
+    rows = conn.execute(select(table.c.aet, table.c.address).where(of_the_list).distinct()).all()
     for row in rows:
         place = address_of(row.address)
         if place is not None and entry.about(row.aet or entry.aet, place):
-            conn.execute(delete(table).where(table.c.aet == row.aet, table.c.address == row.address))
+            conn.execute(delete(table).where(table.c.aet == row.aet, table.c.address == row.address, of_the_list))

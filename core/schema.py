@@ -361,7 +361,7 @@ refused_peer = Table(
     metadata,
     Column("aet", String(16), primary_key=True),
     Column("address", String(64), primary_key=True),
-    Column("why", String(32), nullable=False),  # Reason
+    Column("why", String(32), primary_key=True),  # Reason
     Column("count", Integer, nullable=False),
     Column("last_at", Double, nullable=False),
 )

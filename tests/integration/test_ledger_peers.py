@@ -62,13 +62,35 @@ def test_who_tries_title_after_title_fills_no_list(house: House, monkeypatch: py
     assert [one.aet for one in house.rows(schema.refused_peer)] == ["CT3", "CT4", "CT5"]
 
 
+def test_a_later_reason_hides_no_earlier_one(house: House) -> None:
+    """What keeps a sender out is often not what was refused last."""
+    with house.ledger.write() as conn:
+        for reason in (Reason.CALLED_AE_UNKNOWN, Reason.TOO_SLOW, Reason.CALLED_AE_UNKNOWN):
+            house.time.passes(1)
+            peers.refused(house.ledger, conn, "CT1", "10.1.0.7", reason)
+    rows = {(one.aet, one.address, one.why): one.count for one in house.rows(schema.refused_peer)}
+    assert rows == {("CT1", "10.1.0.7", "called_ae_unknown"): 2, ("CT1", "10.1.0.7", "too_slow"): 1}
+
+
+def test_one_address_pushes_no_other_off_the_list(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MOST_REFUSED_OF_ADDRESS", 2)
+    with house.ledger.write() as conn:
+        peers.refused(house.ledger, conn, "CT1", "10.1.0.7", Reason.CALLED_AE_UNKNOWN)
+        for number in range(6):
+            house.time.passes(1)
+            peers.refused(house.ledger, conn, f"X{number}", "10.6.6.6", Reason.CALLED_AE_UNKNOWN)
+    assert [one.aet for one in house.rows(schema.refused_peer)] == ["CT1", "X4", "X5"]
+
+
 def test_who_is_let_in_is_no_longer_among_those_turned_away(house: House) -> None:
     with house.ledger.write() as conn:
         peers.refused(house.ledger, conn, "CT1", "10.1.0.7", Reason.CALLING_AE_NOT_ALLOWED)
         peers.refused(house.ledger, conn, "CT1", "10.1.0.8", Reason.CALLED_AE_UNKNOWN)
         peers.refused(house.ledger, conn, "CT1", "10.9.0.8", Reason.CALLING_AE_NOT_ALLOWED)
+        peers.refused(house.ledger, conn, "CT1", "10.1.0.7", Reason.TOO_SLOW)
         peers.enter(house.ledger, conn, PeerRule.ALLOW, "*", "10.1.0.0/16")
-    assert [one.address for one in house.rows(schema.refused_peer)] == ["10.1.0.8", "10.9.0.8"]
+    left = {(one.address, one.why) for one in house.rows(schema.refused_peer)}
+    assert left == {("10.1.0.7", "too_slow"), ("10.1.0.8", "called_ae_unknown"), ("10.9.0.8", "calling_ae_not_allowed")}
 
 
 def test_a_title_that_plays_with_the_terminal_is_kept_without_its_tricks(house: House) -> None:

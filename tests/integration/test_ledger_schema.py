@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from ledgers import House
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
-from cauda.core import schema
+from cauda.core import migrations, schema
 from cauda.core.domain import Reason
 from cauda.core.errors import Misconfigured, Unavailable
-from cauda.core.ledger import migrate, open_ledger
+from cauda.core.ledger import Ledger, migrate, open_ledger
 
 pytestmark = pytest.mark.peers
 
@@ -54,6 +57,39 @@ def test_the_migrations_make_exactly_the_tables_of_the_code(house: House) -> Non
     with house.ledger.read() as conn:
         context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": False})
         assert compare_metadata(context, schema.metadata) == []
+
+
+def _rows(ledger: Ledger) -> set[tuple[str, ...]]:
+    with ledger.read() as conn:
+        return {tuple(row) for row in conn.execute(text("SELECT aet, address, why, count FROM refused_peer"))}
+
+
+def _step(ledger: Ledger, go: Callable[[Config, str], None], revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with ledger.engine.connect().execution_options(cauda_write=True) as conn:
+        config.attributes["connection"] = conn
+        go(config, revision)
+        conn.commit()
+
+
+def test_refused_callers_outlive_the_change_of_their_key_in_both_directions(empty_url: str) -> None:
+    """Before, a caller had one row and the newest reason."""
+    ledger = open_ledger(empty_url)
+    _step(ledger, command.upgrade, "0012")
+    insert = "INSERT INTO refused_peer (aet, address, why, count, last_at) VALUES ('CT1', '10.1.0.7', '{}', {}, {})"
+    with ledger.write() as conn:
+        conn.execute(text(insert.format("too_slow", 3, 10.0)))
+    migrate(ledger)
+    assert _rows(ledger) == {("CT1", "10.1.0.7", "too_slow", 3)}
+    with ledger.write() as conn:
+        conn.execute(text(insert.format("called_ae_unknown", 1, 20.0)))
+    assert len(_rows(ledger)) == 2
+    _step(ledger, command.downgrade, "0012")
+    assert _rows(ledger) == {("CT1", "10.1.0.7", "called_ae_unknown", 1)}
+    migrate(ledger)
+    assert _rows(ledger) == {("CT1", "10.1.0.7", "called_ae_unknown", 1)}
+    ledger.engine.dispose()
 
 
 def test_sqlite_does_not_live_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
