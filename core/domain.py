@@ -160,6 +160,7 @@ class Reason(StrEnum):
     ASSOCIATE_UNREADABLE = "associate_unreadable"
     EVEN_CONTEXT_ID = "even_context_id"
     PROTOCOL_VERSION = "protocol_version"
+    MAXIMUM_LENGTH = "maximum_length"
     TOO_MANY_ASSOCIATIONS = "too_many_associations"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     TOO_MANY_CONNECTIONS = "too_many_connections"

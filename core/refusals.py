@@ -64,6 +64,10 @@ PEER_REFUSALS: dict[Reason, Refusal] = {
         answer="A-ASSOCIATE-RJ 1/2/2", words="the request does not offer protocol version 1", setting="",
         action="report it to the maker of the sender",
     ),
+    Reason.MAXIMUM_LENGTH: Refusal(
+        answer="A-ASSOCIATE-RJ 1/2/1", words="the sender's Maximum Length is under 8 bytes: no message fits",
+        setting="", action="set the maximum PDU length on the sender to 16384 or more, or to 0 (unlimited)",
+    ),
     Reason.PDU_UNREADABLE: Refusal(
         answer="A-ABORT 2/0", words="what came on the association is no DICOM, or beyond what was negotiated",
         setting="limits.max_pdu_bytes", action="look at the log line peer_malformed; report it to the sender's maker",

@@ -21,6 +21,7 @@ _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _PDU = struct.Struct(">BxI")
 _ITEM = struct.Struct(">BxH")
 _UID = re.compile(rb"[0-9]+(\.[0-9]+)*")
+_LEAST_LENGTH_BYTES = 8  # a PDV header and the two bytes of the shortest fragment (PS3.8 9.3.5.1, D.1.1)
 _TITLE_BYTES, _VERSION_NAME_BYTES, _UID_BYTES = 16, 16, 64
 _ITEMS_AT = 74  # behind PDU header, protocol version, titles and reserved bytes (PS3.8 table 9-11)
 _APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _TRANSFER, _USER = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
@@ -156,6 +157,8 @@ def _user(content: bytes) -> bytes:
     for kind, value in _items(content):
         if kind == _MAX_LENGTH and len(value) == 4:
             length = int.from_bytes(value, "big")
+            if 0 < length < _LEAST_LENGTH_BYTES:
+                raise UnreadableAssociate(Reason.MAXIMUM_LENGTH, f"no message fits a Maximum Length of {length} bytes")
         elif kind == _IMPLEMENTATION:
             implementation = _uid(value) or UNASSIGNED_UID
         elif kind == _VERSION_NAME:

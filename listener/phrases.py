@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,6 +96,9 @@ _KINDS: dict[str, str] = {
 }
 
 
+_STATUS = re.compile(r"(status [0-9A-F]{4}|HTTP [0-9]{3})\b")  # how a refusal's words begin
+
+
 def kind(name: str) -> str:
     """What was made: ``SR``, ``SC``, or a note or page beside them."""
     return _KINDS.get(name) or name.upper()
@@ -115,10 +119,12 @@ def doubt(code: str) -> str:
 
 
 def archive_words(text: str | None, user: str | None) -> str:
-    """An archive's own words, only for who logged in: they may name a patient."""
+    """An archive's own words, only for who logged in: they may name a patient. A status is shown to all."""
     if user or not text:
         return text or ""
-    return "(the archive's words are shown after a login, or by `cauda studies show`)"
+    status = _STATUS.match(text)
+    hidden = "(the archive's words are shown after a login, or by `cauda studies show`)"
+    return f"{status[0]} {hidden}" if status else hidden
 
 
 def level(code: str) -> str:

@@ -95,6 +95,8 @@ HARMLESS: dict[str, bytes] = {
     "a transfer syntax that is no UID": request(contexts=[_ECHO, context(3, MR.encode(), [b"\xff" * 70])]),
     "no Maximum Length": request(user=user_information(max_length=None)),
     "a Maximum Length of 2 bytes": request(user=user_information(max_length=b"\x40\x00")),
+    "the smallest Maximum Length": request(user=user_information(max_length=struct.pack(">I", 8))),
+    "an unlimited Maximum Length": request(user=user_information(max_length=bytes(4))),
     "zeros behind the last item": request(user=user_information() + bytes(7)),
 }
 """Each of these proposes C-ECHO in context 1, and DCMTK takes them."""
@@ -109,6 +111,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a sub-item longer than its item": (
         request(user=item(0x50, struct.pack(">BxH", 0x51, 400))), "associate_unreadable"
     ),
+    "a Maximum Length of 1": (request(user=user_information(max_length=struct.pack(">I", 1))), "maximum_length"),
+    "a Maximum Length of 7": (request(user=user_information(max_length=struct.pack(">I", 7))), "maximum_length"),
     "more contexts than IDs": (request(contexts=[_ECHO] * 129), "associate_unreadable"),
     "a request of 20 bytes": (pdu(0x01, request()[6:26]), "associate_unreadable"),
 }  # fmt: skip

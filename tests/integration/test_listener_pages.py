@@ -121,15 +121,17 @@ def test_an_archives_own_words_are_shown_only_after_a_login(at: House) -> None:
     """They may name a patient: an archive's Error Comment often does."""
     uid = reported(at, 59)
     with at.ledger.write() as conn:
-        conn.execute(update(schema.delivery).values(state="refused", reason="refused", reason_text="Zebrafink unknown"))
+        conn.execute(
+            update(schema.delivery).values(state="refused", reason="refused", reason_text="status A900: Zebrafink")
+        )
     with pages(at) as (_, browser):
         text = browser.get(f"/studies/{uid}").text
         assert "Zebrafink" not in text
-        assert "words are shown after a login" in text
+        assert "status A900 (the archive&#39;s words are shown after a login" in text
     with pages(at, http={"port": 0, "users": [{"name": "it", "hash": passwords.hashed(PASSWORD)}]}) as (_, browser):
         form = token(browser.get("/login"))
         browser.post("/login", data={"token": form, "name": "it", "password": PASSWORD})
-        assert "Zebrafink unknown" in browser.get(f"/studies/{uid}").text
+        assert "status A900: Zebrafink" in browser.get(f"/studies/{uid}").text
 
 
 def test_a_bug_is_a_page_without_its_words(

@@ -17,7 +17,7 @@ from peers import HOST, until
 from scripted_archive import archive
 from worker_house import House, house
 
-from cauda.core import deliveries, resending, retractions
+from cauda.core import deliveries, passwords, resending, retractions
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected, Unavailable
 from cauda.core.settings import Destination
@@ -26,12 +26,18 @@ from cauda.worker.deliver import deliver_next
 from cauda.worker.grade import grade_next
 
 DAY_S = 86_400.0
+PASSWORD = "correct horse battery"
 
 
 def page_of(at: House, study_uid: str) -> str:
-    """The study's page in the browser."""
-    with listener(at.data) as door:
-        return httpx.get(f"http://{HOST}:{door.ports.http}/studies/{study_uid}", trust_env=False).text
+    """The study's page in the browser of somebody who logged in."""
+    users = [{"name": "it", "hash": passwords.hashed(PASSWORD)}]
+    with listener(at.data, http={"port": 0, "users": users}) as door:
+        url = f"http://{HOST}:{door.ports.http}"
+        with httpx.Client(base_url=url, follow_redirects=True, timeout=30, trust_env=False) as browser:
+            form = re.findall(r'name="token" value="([^"]+)"', browser.get("/login").text)[0]
+            browser.post("/login", data={"token": form, "name": "it", "password": PASSWORD})
+            return browser.get(f"/studies/{study_uid}").text
 
 
 def test_sr_and_sc_go_one_after_the_other_and_are_what_lies_in_the_outbox(tmp_path: Path) -> None:
