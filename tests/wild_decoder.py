@@ -40,6 +40,8 @@ def frames(dataset: Any, frame_s: float, options: Any = None) -> Iterator[Any]:
             if "WILD_WAITS" in os.environ:  # somebody wants to know
                 Path(os.environ["WILD_WAITS"]).touch()
             time.sleep(3600)
+        case "rest":
+            time.sleep(25)
         case "panic":
             raise Panic
         case "halfway":

@@ -93,8 +93,8 @@ def test_whatever_a_decoder_does_is_the_images_fault_and_the_next_is_decoded(
 
 @pytest.mark.usefixtures("wild")
 def test_a_decoder_that_waits_is_ended_by_the_clock_on_the_wall(tmp_path: Path) -> None:
-    """It uses no processor time, so the kernel's limit never ends it."""
-    deadly = written(tmp_path / "deadly.dcm", an_image(PatientComments="wait"))
+    """It uses no processor time, so the kernel's limit never ends it; left alone, it would decode the image at last."""
+    deadly = written(tmp_path / "deadly.dcm", an_image(PatientComments="rest"))
     with Decoder(Bounds(frame_s=0.2, start_s=8)) as decoder:
         assert "took longer" in refused(decoder, deadly)
 
