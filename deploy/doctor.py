@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import socket
 import ssl
 import tempfile
@@ -20,7 +21,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from sqlalchemy.engine import make_url
 
+from cauda.archive.find import question_of
 from cauda.archive.http_client import open_client, raise_if_away, send, status_words
+from cauda.archive.protocol import open_archive
 from cauda.archive.reactor import keep_answers
 from cauda.core import doorbell, ledger, uids, unfiled
 from cauda.core.errors import CaudaError, Unavailable
@@ -34,6 +37,7 @@ from cauda.listener import descriptors, tls
 
 _TOLERANT: list[Any] = [(evt.EVT_CONN_OPEN, decode_tolerantly)]
 _CLOCK_APART_S = 2.0
+_ASKED_S = 5.0
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
@@ -65,6 +69,7 @@ def examine(settings: Settings) -> Iterator[Line]:
         ("descriptors", lambda: file_descriptors(settings)),
         ("bundle", lambda: bundle(settings)),
         ("timezone", lambda: timezone(settings)),
+        *([("source", lambda: source(settings))] if settings.source.url else []),
         *((f"to {one.name}", lambda one=one: destination(settings, one)) for one in settings.destinations),
     ]
     for name, check in checks:
@@ -271,7 +276,7 @@ def destination(settings: Settings, one: Destination) -> str:
     if one.kind == "folder" and one.path is not None:
         return f"{data_folder(one.path)} ({mode})"
     if one.kind == "stow":
-        return f"{_web(one)} ({mode})"
+        return f"{_web(one)}, {answers_what_is_asked(settings, one)} ({mode})"
     client = AE(ae_title=one.calling_aet or settings.node.aet)
     client.add_requested_context(Verification)
     client.acse_timeout = client.dimse_timeout = client.network_timeout = client.connection_timeout = 5
@@ -287,7 +292,27 @@ def destination(settings: Settings, one: Destination) -> str:
     association.release()
     if status.get("Status") != 0x0000:
         raise Trouble(f"C-ECHO was answered with {status.get('Status', 'nothing')}")
-    return f"answers C-ECHO as {one.aet} ({mode})"
+    return f"answers C-ECHO as {one.aet}, {answers_what_is_asked(settings, one)} ({mode})"
+
+
+def source(settings: Settings) -> str:
+    """Whether the archive of [source] answers about what it is asked."""
+    return answers_what_is_asked(settings, settings.source.archive())
+
+
+def answers_what_is_asked(settings: Settings, one: Destination) -> str:
+    """Asks about a study that nobody has: an archive that finds it ignores the UID, and its answers are not used."""
+    nobodys = uids.derived("nobody's", secrets.token_hex(16))
+    with open_archive(one, settings.node.aet, (Verification,), timeout_s=_ASKED_S) as archive:
+        answer = archive.ask(question_of("STUDY", StudyInstanceUID=nobodys))
+    if answer is None:
+        return "cannot be asked about studies (no C-FIND or QIDO-RS)"
+    if count := answer.foreign + len(answer.matches):
+        raise Trouble(
+            f"finds a study that nobody has ({count} answers): it does not look at StudyInstanceUID, so its answers "
+            "are not used and no result is sent there. Let it match the UIDs of C-FIND or QIDO-RS, or ask its maker"
+        )
+    return "answers about what it is asked"
 
 
 def _web(one: Destination) -> str:

@@ -19,6 +19,7 @@ from peers import HOST
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
 from scripted_archive import CLASSES, FIND
 from web_server import serving
 
@@ -75,17 +76,17 @@ class Held:
 
 
 @contextmanager
-def key_ignoring(protocol: str) -> Iterator[Held]:
-    """One on a free port, spoken to by ``protocol``: dimse, or stow."""
+def key_ignoring(protocol: str, *, find: bool = True) -> Iterator[Held]:
+    """One on a free port, spoken to by ``protocol``: dimse, with or without C-FIND, or stow."""
     held = Held()
-    with _dimse(held) if protocol == "dimse" else _web(held) as held.url:
+    with _dimse(held, find=find) if protocol == "dimse" else _web(held) as held.url:
         yield held
 
 
 @contextmanager
-def _dimse(held: Held) -> Iterator[str]:
+def _dimse(held: Held, *, find: bool) -> Iterator[str]:
     ae = AE("PACS")
-    for name in (FIND, *CLASSES):
+    for name in (Verification, *((FIND,) if find else ()), *CLASSES):
         ae.add_supported_context(name)
     handlers = [(evt.EVT_C_FIND, held.find), (evt.EVT_C_STORE, held.store)]
     server: Any = ae.start_server((HOST, 0), block=False, evt_handlers=handlers)

@@ -6,8 +6,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
 from dicom_peers import orthanc
+from key_ignoring_archive import key_ignoring
 from peers import HOST, Postgres, free_port, redis_server
 
 from cauda.core import ledger
@@ -83,6 +85,32 @@ def test_an_archive_that_is_away_or_does_not_know_us_is_named(tmp_path: Path) ->
     with orthanc("PACS", DicomCheckCalledAet=True) as archive:
         wrong = archive.dimse.replace("PACS@", "OTHER@")
         assert "turns us away" in failed(settings(tmp_path, destinations=[wrong], site=site))[f"to {wrong}"]
+
+
+@pytest.mark.parametrize("how", ["ignores", "echoes"])
+@pytest.mark.parametrize("protocol", ["dimse", "stow"])
+def test_an_archive_that_finds_what_nobody_has_is_named(tmp_path: Path, protocol: str, how: str) -> None:
+    """It does not look at the UID asked, and answers with other studies: nothing is sent on its word."""
+    site = {"timezone": "Europe/Berlin"}
+    with key_ignoring(protocol) as pacs:
+        pacs.images = builders.mr_study("doctor", axial=1, sagittal=0)
+        source = pacs.url.replace("stow+http", "dicomweb+http")
+        made = settings(tmp_path, destinations=[f"{pacs.url}?shadow=1"], source={"url": source}, site=site)
+        assert failed(made) == {}
+        pacs.ignores = frozenset({"StudyInstanceUID"})
+        pacs.echoes = frozenset({"StudyInstanceUID"}) if how == "echoes" else frozenset()
+        words = failed(made)
+    assert set(words) == {f"to {pacs.url}", "source"}
+    assert all("does not look at StudyInstanceUID" in one for one in words.values())
+
+
+def test_an_archive_that_cannot_be_asked_is_no_trouble(tmp_path: Path) -> None:
+    """It takes results only; the page then says that the identity was not checked."""
+    with key_ignoring("dimse", find=False) as pacs:
+        made = settings(tmp_path, destinations=[f"{pacs.url}?shadow=1"])
+        words = {line.name: line.words for line in doctor.examine(made) if line.name.startswith("to ")}
+        assert failed(made) == {}
+    assert "cannot be asked about studies" in next(iter(words.values()))
 
 
 def test_a_results_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
