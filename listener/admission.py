@@ -25,7 +25,7 @@ from cauda.listener.refusals import Refusals
 UNLISTED_CONNECTIONS = 8  # at once, from all unlisted addresses together
 _UNLISTED_PER_WINDOW, _WINDOW_S = 8, 2.0  # connections of one unlisted address that are heard
 _MOST_REMEMBERED = 1000  # unlisted addresses
-_FIRST_WORDS_S = {Standing.OPEN: 5.0, Standing.UNLISTED: 2.0}  # for a handshake, and for an association request
+FIRST_WORDS_S = {Standing.OPEN: 5.0, Standing.UNLISTED: 2.0}  # for a handshake, and for an association request
 
 
 def connections_for_listed(limits: Limits) -> int:
@@ -47,7 +47,7 @@ class Ticket:
 
     def patience_s(self, most_s: float) -> float:
         """How long its first words may take."""
-        return min(most_s, _FIRST_WORDS_S.get(self.standing, most_s))
+        return min(most_s, FIRST_WORDS_S.get(self.standing, most_s))
 
 
 class Admission:

@@ -9,8 +9,10 @@ from pydantic import BaseModel
 
 from cauda.core.domain import Reason
 from cauda.core.errors import ANSWERS
+from cauda.core.peers import Standing
 from cauda.core.refusals import OBJECT_REFUSALS, PEER_REFUSALS
 from cauda.core.settings import Settings
+from cauda.listener import admission, stow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "refusals.md").read_text(encoding="utf-8")
 ROWS = [
@@ -55,6 +57,11 @@ def test_every_limit_of_an_object_and_every_setting_that_is_named_exists() -> No
 
 def _section(key: str) -> object:
     return getattr(Settings(), key.partition(".")[0], None)
+
+
+def test_the_longest_request_and_the_time_of_an_unlisted_caller_are_those_of_the_code() -> None:
+    assert f"more than {stow.MAX_PARTS:,} parts" in PAGE
+    assert f"waits more than {admission.FIRST_WORDS_S[Standing.UNLISTED]:g} s" in PAGE
 
 
 def test_a_reason_fits_into_its_column_of_the_ledger() -> None:
