@@ -161,6 +161,7 @@ class Reason(StrEnum):
     EVEN_CONTEXT_ID = "even_context_id"
     PROTOCOL_VERSION = "protocol_version"
     MAXIMUM_LENGTH = "maximum_length"
+    ASSOCIATION_TIMEOUT = "association_timeout"
     TOO_MANY_ASSOCIATIONS = "too_many_associations"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     TOO_MANY_CONNECTIONS = "too_many_connections"

@@ -76,6 +76,11 @@ PEER_REFUSALS: dict[Reason, Refusal] = {
         answer="A-ABORT 2/0", words="a message stopped, or came slower than 1 KiB/s", setting="limits.dimse_timeout_s",
         action="look at the network between the sender and this host",
     ),
+    Reason.ASSOCIATION_TIMEOUT: Refusal(
+        answer="connection closed", words="no association request came in time",
+        setting="limits.acse_timeout_s",
+        action="look for what stays silent on this port: a probe, a wrong protocol; or at the network",
+    ),
     Reason.NOT_DICOM: Refusal(
         answer="A-ABORT, or connection closed; C-STORE and STOW-RS: C000", words="the first bytes are no DICOM",
         setting="node.port", action="find what calls this port: a scanner for weaknesses, a browser, a wrong port",

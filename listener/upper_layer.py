@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,6 +68,14 @@ class TolerantLayer(DULServiceProvider):
         log.get("dimse").warning("peer_malformed", address=str(requestor.address), message=message, reason=reason)
         self.refusals.add(calling, str(requestor.address), reason)
 
+    def timed_out(self) -> None:
+        """Log and list a peer that asked for no association while it was waited for."""
+        if not self.refused:
+            self.refused = True
+            address = str(self.assoc.requestor.address)
+            log.get("dimse").warning("association_timeout", address=address)
+            self.refusals.add("", address, Reason.ASSOCIATION_TIMEOUT)
+
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
         content = bytes(bytestream)
         try:
@@ -89,15 +98,20 @@ class AdmittedRequestHandler(RequestHandler):
         if not isinstance(server, AdmittingServer) or not isinstance(association.dul, TolerantLayer):
             raise TypeError("a connection without a ticket")
         ticket = server.take_ticket(self.request)
-        association.dul.ticket, association.dul.refusals = ticket, refusals
+        layer = association.dul
+        layer.ticket, layer.refusals = ticket, refusals
+        patience_s = ticket.patience_s(float(association.acse_timeout or 0))
+        began = time.monotonic()
 
         def ended(which: Association) -> None:
+            if which.requestor.primitive is None and time.monotonic() - began >= patience_s:
+                layer.timed_out()  # who hangs up before, as a load balancer's probe does, is not listed
             over(which)
             server.admission.release(ticket)
 
         guarded(association, ended)
         # the setter hands it to the layer's timer; the listener sets it back once the caller is let in
-        association.acse_timeout = ticket.patience_s(float(association.acse_timeout or 0))
+        association.acse_timeout = patience_s
 
 
 class Messages(DIMSEServiceProvider):

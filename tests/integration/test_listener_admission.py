@@ -91,6 +91,19 @@ def test_an_unlisted_caller_that_states_its_title_is_told_why_and_listed_by_it(t
 
 
 @pytest.mark.usefixtures("data_path")
+def test_who_asks_for_no_association_in_time_is_listed_and_a_probe_is_not(tmp_path: Path) -> None:
+    """A load balancer's probe connects and closes."""
+    limits = {"min_free_bytes": 0, "drain_s": 1, "acse_timeout_s": 1}
+    with listener(tmp_path / "data", limits=limits) as house:
+        with connected(house.ports.dimse):
+            pass
+        with socket.create_connection((HOST, house.ports.dimse), 30, source_address=(STRANGER, 0)):
+            until(lambda: house.rows(schema.refused_peer), what="it is listed")
+        rows = {(row["aet"], row["address"], row["why"]) for row in house.rows(schema.refused_peer)}
+        assert rows == {("", STRANGER, Reason.ASSOCIATION_TIMEOUT)}
+
+
+@pytest.mark.usefixtures("data_path")
 def test_no_number_of_callers_at_once_gets_past_a_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are judged before the first association is established."""
     callers, most = 12, 3
