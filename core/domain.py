@@ -103,6 +103,7 @@ class Reason(StrEnum):
     NOT_IMAGED = "not_imaged"
     MAYBE_LEFT_OUT = "maybe_left_out"  # images were left out whose place is not known
     CANAL_OUTSIDE_FIELD = "canal_outside_field"
+    CANAL_NOT_FOUND = "canal_not_found"  # a slice shows the level, and no canal where it should be
     NO_SAGITTAL = "no_sagittal"
     LEVELS_NOT_COUNTED = "levels_not_counted"
     POSITION_NOT_SHARED = "position_not_shared"
@@ -234,6 +235,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NOT_IMAGED: "no axial slice at this level",
     Reason.MAYBE_LEFT_OUT: "images that were left out may show this level",
     Reason.CANAL_OUTSIDE_FIELD: "canal outside the field of the axial images",
+    Reason.CANAL_NOT_FOUND: "canal not found on this slice",
     Reason.NO_SAGITTAL: "no sagittal series",
     Reason.LEVELS_NOT_COUNTED: "levels cannot be counted",
     Reason.POSITION_NOT_SHARED: "axial and sagittal images do not agree on position",

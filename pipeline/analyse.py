@@ -19,7 +19,7 @@ from cauda.core.domain import (
 )
 from cauda.core.errors import Rejected
 from cauda.pipeline import exclusions, grade
-from cauda.pipeline.canal import refined
+from cauda.pipeline.canal import located
 from cauda.pipeline.choosing import AxialImages, Choice, choose
 from cauda.pipeline.counting import Count, count
 from cauda.pipeline.discs import Disc
@@ -148,7 +148,7 @@ def _graded(
     uses |= chosen.uses
     if all(one.reason is Reason.NOT_T2 for one in chosen.placed):
         raise Rejected(Reason.NO_AXIAL_T2, f"{Reason.NO_AXIAL_T2.text}: the axial images look T1-weighted, or inverted")
-    slices = {level: [replace(one, center_mm=refined(one)) for one in here] for level, here in chosen.slices.items()}
+    slices = {level: [located(one, levels.line) for one in here] for level, here in chosen.slices.items()}
     looks = {level: grade.looks(level, here, parts) for level, here in slices.items()}
     findings = grade.findings(looks, parts)
     return replace(

@@ -23,6 +23,7 @@ class AxialSlice:
     index: int
     distance_mm: float  # of its plane from the disc's point; positive towards the head
     center_mm: Point
+    canal_shown: bool = True  # False once the canal was looked for round the centre, and not found
 
 
 def slices_at(volumes: Sequence[Volume], point_mm: Point, canal_mm: F64) -> list[AxialSlice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,18 +46,26 @@ def looks(level: Level, slices: Sequence[AxialSlice], parts: Parts) -> list[Look
             level=level,
             slice=one,
             crop=(crop := graded_crop(one.volume, one.index, one.center_mm, made.crop_mm, made.crop_px)),
-            quality=quality.assess(
-                crop,
-                native_cutout(one.volume, one.index, one.center_mm, made.crop_mm),
-                fits.get(one.index),
-                usual,
-                parts.templates.get(level),
-                made.noise_ssim_min,
-                spoiled,
+            quality=_with_canal(
+                one,
+                quality.assess(
+                    crop,
+                    native_cutout(one.volume, one.index, one.center_mm, made.crop_mm),
+                    fits.get(one.index),
+                    usual,
+                    parts.templates.get(level),
+                    made.noise_ssim_min,
+                    spoiled,
+                ),
             ),
         )
         for one in sorted(slices, key=lambda one: abs(one.distance_mm))
     ]
+
+
+def _with_canal(one: AxialSlice, found: Quality) -> Quality:
+    """A crop that is not shown to contain the canal is not graded (CLINICAL.md 13)."""
+    return found if one.canal_shown else replace(found, passed=False, reason=Reason.CANAL_NOT_FOUND)
 
 
 def _continuity(nearest: AxialSlice, made: Preprocessing) -> tuple[dict[int, float | None], float | None]:
@@ -89,17 +97,20 @@ def graded(found: Sequence[Look], parts: Parts) -> list[Graded]:
 
 def findings(by_level: Mapping[Level, Sequence[Look]], parts: Parts) -> dict[Level, Finding]:
     """The finding of every level that has slices."""
-    usable = {
-        level: [look for look in found if look.quality.passed]
-        for level, found in by_level.items()
-        if withheld(level, parts) is None
-    }
+    usable = {level: _usable(found) for level, found in by_level.items() if withheld(level, parts) is None}
     answers = graded([look for found in usable.values() for look in found], parts)
     return {
         level: _finding(level, found, [answer for answer in answers if answer.look.level is level], parts)
         for level, found in by_level.items()
         if found
     }
+
+
+def _usable(found: Sequence[Look]) -> list[Look]:
+    """The looks that may be graded. Without a canal on the slice nearest to the disc, its neighbours say nothing."""
+    if found and found[0].quality.reason is Reason.CANAL_NOT_FOUND:
+        return []
+    return [look for look in found if look.quality.passed]
 
 
 def withheld(level: Level, parts: Parts) -> Reason | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cauda.core.domain import F32, F64, Point, Volume
+from cauda.pipeline.course import course
 from cauda.pipeline.parts import Localiser
 
 HALF_WIDTH_MM = 30.0  # the canal is looked for this far to either side of the stack's middle
@@ -18,9 +19,14 @@ NEAR_STEP_MM = 2.6  # beside the canal
 COARSE_MM = 8.0  # half a canal's width: no canal falls between two slices
 NEAR_MM = 10.0  # to either side of the canal's course
 COURSE_QUANTILES = (0.1, 0.9)
-SMOOTH_MM = 0.2  # smaller deviations from the smooth course are no outliers
 FUSION_MM = 4.0  # Gaussian over the distance from the canal's centre, so that neighbours stand in for a bad slice
 MIN_CANAL_MM = 60.0
+MAX_PIECES = 20
+MIN_PIECE_MM = 8.0  # shorter ones are specks
+END_MM = 5.0  # of a piece's length say where it ends
+OVERLAP_MM = 5.0  # where a slip cuts the canal, its parts lie behind each other
+STEP_BACK_MM = 15.0  # a slip of 14 mm moves the canal that much, front to back
+ASIDE_MM = 10.0
 EXTEND_MM = 40.0  # past its ends the canal goes on straight: the last disc may lie beyond what was seen
 
 
@@ -29,7 +35,8 @@ class Midline:
     """What the sagittal slices show in the curved plane through the canal's centre.
 
     ``maps`` (C, H, W) are class probabilities; ``columns`` and ``slices`` (H,) say per row where the canal's centre
-    lies, for rows ``first`` to ``last``.
+    lies, for rows ``first`` to ``last``. ``canal`` (N, H, W) is the canal's probability on the slices that were looked
+    at, ``heights_mm`` (N,) says where these lie.
     """
 
     volume: Volume
@@ -39,6 +46,8 @@ class Midline:
     slices: F64
     first: int
     last: int
+    canal: F32
+    heights_mm: F64
 
     def map(self, name: str) -> F32:
         """The probability (H, W) of one class; zeros for a class the localiser does not know."""
@@ -62,6 +71,17 @@ class Midline:
         """The patient point of a position on the map, on the curved plane."""
         index = float(np.interp(row, np.arange(len(self.slices)), self.slices))
         return self.volume.point_mm(col, row, index)
+
+    def canal_at(self, points_mm: F64) -> F64:
+        """The canal's probability at patient points (..., 3), between slices linear; 0 off what was looked at."""
+        volume = self.volume
+        flat = points_mm.reshape(-1, 3)
+        places = np.array([volume.voxel((float(x), float(y), float(z))) for x, y, z in flat])
+        heights = np.interp(places[:, 2], np.arange(len(volume.slices)), volume.heights_mm)
+        index = np.interp(heights, self.heights_mm, np.arange(len(self.heights_mm)), left=-1, right=-1)
+        at = np.stack([index, places[:, 1], places[:, 0]])
+        found = ndimage.map_coordinates(self.canal, at, order=1, mode="constant")
+        return np.asarray(found.reshape(points_mm.shape[:-1]), dtype=np.float64)
 
 
 def upright(volume: Volume) -> Volume:
@@ -175,16 +195,16 @@ def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -
     indices = list(known)
     probabilities = np.stack(list(known.values()))  # (N, C, H, W)
     row_mm, col_mm, _ = volume.spacing_mm
-    canal = _largest(probabilities[:, classes.index("canal")])
+    heights = volume.heights_mm[indices]
+    canal = _continuous(probabilities[:, classes.index("canal")], heights, (row_mm, col_mm))
     if canal is None:
         return None
-    heights = volume.heights_mm[indices]
     weight = canal.sum(axis=2)  # (N, H)
     rows = np.flatnonzero(weight.sum(axis=0) * col_mm > 2.0)
     if len(rows) < 2 or (rows[-1] - rows[0]) * row_mm < MIN_CANAL_MM:
         return None
     raw = _centroid(heights, weight[:, rows])
-    centre = _smooth(rows, raw, weight[:, rows].sum(axis=0), probabilities.shape[2])
+    centre = course(rows, raw, weight[:, rows].sum(axis=0), probabilities.shape[2], row_mm)
     near = np.exp(-0.5 * ((heights[:, None] - centre[None, :]) / FUSION_MM) ** 2)  # (N, H)
     near /= np.maximum(near.sum(axis=0), 1e-9)
     maps = np.einsum("nh,nchw->chw", near.astype(np.float32), probabilities)
@@ -204,6 +224,8 @@ def _fused(volume: Volume, classes: tuple[str, ...], known: Mapping[int, F32]) -
         slices=np.interp(centre, volume.heights_mm, np.arange(len(volume.slices))),
         first=first,
         last=last,
+        canal=canal,
+        heights_mm=heights,
     )
 
 
@@ -236,23 +258,44 @@ def _extended(columns: F64, first: int, height: int, row_mm: float) -> tuple[F64
     return line, max(0, first - reach), min(height - 1, last + reach)
 
 
-def _largest(canal: F32) -> F32 | None:
-    """The canal's probability where it hangs together in 3D, everything else removed."""
+def _continuous(canal: F32, heights: F64, spacing_mm: tuple[float, float]) -> F32 | None:
+    """The canal's probability (N, H, W) where it hangs together in 3D, and in pieces that go on from there.
+
+    A severe stenosis or a slip cuts the canal in two. What lies beside it, foramina for instance, is removed.
+    """
     labels, count = ndimage.label(canal > 0.5, structure=np.ones((3, 3, 3)))
     if count == 0:
         return None
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.where(labels == int(sizes.argmax()), canal, np.float32(0)).astype(np.float32)
+    sizes = np.bincount(labels.ravel())[1:]
+    order = [int(i) for i in np.argsort(-sizes, kind="stable")[:MAX_PIECES]]
+    pieces = [_piece(labels == i + 1, heights, spacing_mm) for i in order]
+    kept, ends = [order[0]], [pieces[0]]
+    waiting = list(zip(order[1:], pieces[1:], strict=True))
+    while (found := next((one for one in waiting if _goes_on(ends, one[1])), None)) is not None:
+        waiting.remove(found)
+        kept.append(found[0])
+        ends.append(found[1])
+    return np.where(np.isin(labels, [i + 1 for i in kept]), canal, np.float32(0)).astype(np.float32)
 
 
-def _smooth(rows: NDArray[np.intp], raw: F64, weight: F64, height: int) -> F64:
-    """A cubic through the canal's side-to-side position, so that one bad row or slice does not bend it."""
-    x = np.linspace(-1, 1, height)
-    trust = weight / weight.max()
-    for _ in range(3):
-        fit = np.polynomial.Polynomial.fit(x[rows], raw, deg=3, w=np.sqrt(trust), domain=[-1, 1])
-        residual = np.abs(raw - fit(x[rows]))
-        trust = weight / weight.max() / (1 + (residual / max(float(np.median(residual)), SMOOTH_MM)) ** 2)
-    inside = np.clip(x, x[rows[0]], x[rows[-1]])  # no extrapolation
-    return np.asarray(fit(inside), dtype=np.float64)
+def _piece(mask: NDArray[np.bool_], heights: F64, spacing_mm: tuple[float, float]) -> F64:
+    """The two ends (2, 3) of a piece of canal, upper first: down, backward and to the side, in millimetres."""
+    index, row, col = np.nonzero(mask)
+    points = np.stack([row * spacing_mm[0], col * spacing_mm[1], heights[index]], axis=1)
+    down = points[:, 0]
+    ends = [points[down <= down.min() + END_MM].mean(axis=0), points[down >= down.max() - END_MM].mean(axis=0)]
+    ends[0][0], ends[1][0] = down.min(), down.max()
+    return np.stack(ends)
+
+
+def _goes_on(kept: Sequence[F64], piece: F64) -> bool:
+    """Whether a piece of canal begins where the highest or lowest of the kept ones ends."""
+    if piece[1, 0] - piece[0, 0] < MIN_PIECE_MM:
+        return False
+    upper, lower = min(kept, key=lambda one: one[0, 0])[0], max(kept, key=lambda one: one[1, 0])[1]
+    for end, start in ((lower, piece[0]), (piece[1], upper)):
+        down, back, aside = start - end
+        gap = max(float(down), 0.0)  # no curve is steeper than 45 degrees
+        if -OVERLAP_MM <= down <= EXTEND_MM and abs(back) <= STEP_BACK_MM + gap and abs(aside) <= ASIDE_MM + gap:
+            return True
+    return False
