@@ -49,7 +49,7 @@ SEAM: tuple[tuple[type, str], ...] = (
 )
 """What of pynetdicom is overridden or called here although it is not its public interface."""
 
-_MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
+MAX_FOREIGN_BYTES = 1 << 24  # of a message that is no C-STORE: pynetdicom holds it in memory
 
 
 def request_handler(door: Door, over: Callable[[Association], None]) -> type[upper_layer.AdmittedRequestHandler]:
@@ -247,7 +247,7 @@ class UpperLayer(upper_layer.TolerantLayer):
             return self._take_command(part)
         if self._foreign is not None:
             self._foreign += len(part.content)
-            if self._foreign > _MAX_FOREIGN_BYTES:
+            if self._foreign > MAX_FOREIGN_BYTES:
                 raise pdu.Malformed("a message without end")
             self._pass_on(part)
             if part.last:

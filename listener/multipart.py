@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from email.message import Message
 from enum import Enum, auto
 
-_MAX_PREAMBLE_BYTES = 4096
-_MAX_HEADER_BYTES = 8192
-_MAX_PADDING_BYTES = 256  # white space between a delimiter and the end of its line
+MAX_PREAMBLE_BYTES = 4096
+MAX_HEADER_BYTES = 8192
+MAX_PADDING_BYTES = 256  # white space between a delimiter and the end of its line
 # RFC 2046 5.1.1 allows 70 characters; Orthanc's boundaries have 73
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,199}[0-9A-Za-z'()+_,\-./:=?]")
 
@@ -109,7 +109,7 @@ class Splitter:
     def _preamble(self) -> None:
         at = self._held.find(self._delimiter)
         self._skipped += self._until_delimiter(at)
-        if self._skipped > _MAX_PREAMBLE_BYTES:
+        if self._skipped > MAX_PREAMBLE_BYTES:
             raise Malformed("the body does not begin with its boundary")
         if at >= 0:
             self._where = _Where.DELIMITER
@@ -126,7 +126,7 @@ class Splitter:
             return
         line = self._held.find(b"\r\n")
         padding = self._held[: line if line >= 0 else len(self._held)]
-        if len(padding) > _MAX_PADDING_BYTES or (line >= 0 and padding.strip(b" \t")):
+        if len(padding) > MAX_PADDING_BYTES or (line >= 0 and padding.strip(b" \t")):
             raise Malformed("a boundary is followed by something else on its line")
         if line >= 0:
             del self._held[:line]  # its line end may be the one before an empty header
@@ -134,7 +134,7 @@ class Splitter:
 
     def _header(self) -> Iterator[Begin]:
         end = self._held.find(b"\r\n\r\n")
-        if max(end, len(self._held) if end < 0 else 0) > _MAX_HEADER_BYTES:
+        if max(end, len(self._held) if end < 0 else 0) > MAX_HEADER_BYTES:
             raise Malformed("a part's header is longer than any honest one")
         if end < 0:
             return

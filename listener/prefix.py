@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cauda.core.domain import Reason
 from cauda.core.errors import Rejected
 
-_MAX_BYTES = 1 << 16  # an honest one has 400
+MAX_BYTES = 1 << 16  # an honest one has 400
 _LONG_VRS = frozenset({b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR"})
 _AT = 132
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010
@@ -46,7 +46,7 @@ def read(content: bytes | bytearray) -> Prefix | None:
             break
         size: int = struct.unpack_from("<I" if long else "<H", content, at + (8 if long else 6))[0]
         at += 12 if long else 8
-        if at + size > _MAX_BYTES:
+        if at + size > MAX_BYTES:
             raise Rejected(Reason.NOT_DICOM, "File Meta Information longer than any honest one")
         if at + size > len(content):
             return None

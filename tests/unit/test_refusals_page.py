@@ -12,7 +12,7 @@ from cauda.core.errors import ANSWERS
 from cauda.core.peers import Standing
 from cauda.core.refusals import OBJECT_REFUSALS, PEER_REFUSALS
 from cauda.core.settings import Settings
-from cauda.listener import admission, stow
+from cauda.listener import admission, command, data_path, http_bounds, multipart, pdu, prefix, stow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "refusals.md").read_text(encoding="utf-8")
 ROWS = [
@@ -66,3 +66,21 @@ def test_the_longest_request_and_the_time_of_an_unlisted_caller_are_those_of_the
 
 def test_a_reason_fits_into_its_column_of_the_ledger() -> None:
     assert all(len(reason) <= 32 for reason in PEER_REFUSALS)
+
+
+def test_every_limit_that_no_setting_changes_stands_on_the_page_as_the_code_has_it() -> None:
+    assert pdu.SLOWEST_BYTES_S == http_bounds.SLOWEST_BODY_BYTES_S  # one row for both
+    most = {
+        "parts of one STOW-RS request": f"{stow.MAX_PARTS:,}",
+        "what stands before the first boundary of a STOW-RS body": f"{multipart.MAX_PREAMBLE_BYTES:,} bytes",
+        "header of a STOW-RS part": f"{multipart.MAX_HEADER_BYTES:,} bytes",
+        "white space behind a boundary of a STOW-RS body": f"{multipart.MAX_PADDING_BYTES:,} bytes",
+        "File Meta Information of a STOW-RS part": f"{prefix.MAX_BYTES:,} bytes",
+        "a PDU that carries no message, the association request too": f"{pdu.MAX_OTHER_BYTES:,} bytes",
+        "a DIMSE command set": f"{command.MAX_BYTES:,} bytes",
+        "a DIMSE message that is no C-STORE": f"{data_path.MAX_FOREIGN_BYTES:,} bytes",
+        "slowest message, and slowest STOW-RS body": f"{pdu.SLOWEST_BYTES_S:,} bytes/s",
+    }
+    head = ["limit", "most", "answer"]
+    table = ROWS[ROWS.index(head) + 2 :][: len(most)]
+    assert {row[0]: row[1] for row in table} == most
