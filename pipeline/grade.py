@@ -7,13 +7,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cauda.core.domain import F32, F64, AxialEvidence, Finding, GradeScale, Level, Quality, Reason
+from cauda.core.domain import (
+    F32,
+    F64,
+    AxialEvidence,
+    Finding,
+    GradeScale,
+    Level,
+    Point,
+    Quality,
+    Reason,
+    Volume,
+)
 from cauda.pipeline import quality
 from cauda.pipeline.artefacts import artefacts
 from cauda.pipeline.axial import AxialSlice
-from cauda.pipeline.crop import graded_crop, native_cutout, patch
+from cauda.pipeline.crop import graded_crop, native_cutout, patch, viewing_axes
 from cauda.pipeline.parts import Parts, Preprocessing
 
+SHIFTS_MM = tuple((x, y) for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0))  # to the viewer's right, down
+_UNSHIFTED = SHIFTS_MM.index((0.0, 0.0))
 BESIDE = 4  # slices to either side that say how well neighbours usually fit
 
 
@@ -83,16 +96,31 @@ def _continuity(nearest: AxialSlice, made: Preprocessing) -> tuple[dict[int, flo
 
 
 def graded(found: Sequence[Look], parts: Parts) -> list[Graded]:
-    """All looks of a study in one batch."""
+    """All looks of a study in one batch.
+
+    The canal's centre is known to about a millimetre, and a grade must not hang on less: the probabilities are the mean
+    over crops that far to all sides. On 120 levels of phantoms a millimetre changed the grade of 10, not of 28.
+    """
     if not found:
         return []
-    features = parts.embedder.embed(np.stack([look.crop for look in found]))
-    probabilities = parts.grader.predict_proba(features, [look.level for look in found])
-    distances = parts.grader.distance(features)
+    made = parts.preprocessing
+    crops = [crops_around(one.slice.volume, one.slice.index, one.slice.center_mm, made) for one in found]
+    features = parts.embedder.embed(np.concatenate(crops))
+    each = parts.grader.predict_proba(features, [look.level for look in found for _ in SHIFTS_MM])
+    distances = parts.grader.distance(features).reshape(len(found), len(SHIFTS_MM))
     return [
-        Graded(look=look, probabilities=p, distance=float(d))
-        for look, p, d in zip(found, probabilities, distances, strict=True)
+        Graded(look=look, probabilities=p, distance=float(d[_UNSHIFTED]))
+        for look, p, d in zip(found, each.reshape(len(found), len(SHIFTS_MM), -1).mean(axis=1), distances, strict=True)
     ]
+
+
+def crops_around(volume: Volume, index: int, center_mm: Point, made: Preprocessing) -> F32:
+    """The crops (9, P, P) whose answers are one grade: round the centre, and a millimetre to each side of it."""
+    across, down = viewing_axes(volume)
+    centers = (np.asarray(center_mm) + x * across + y * down for x, y in SHIFTS_MM)
+    return np.stack(
+        [graded_crop(volume, index, (float(x), float(y), float(z)), made.crop_mm, made.crop_px) for x, y, z in centers]
+    )
 
 
 def findings(by_level: Mapping[Level, Sequence[Look]], parts: Parts) -> dict[Level, Finding]:

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from cauda.core.domain import F32, Level, Report
 from cauda.pipeline.crop import graded_crop
+from cauda.pipeline.grade import crops_around
 from cauda.pipeline.illustrate import named_slices
 from cauda.pipeline.parts import Parts
 from cauda.pipeline.source import SourceImage
@@ -42,7 +43,8 @@ def heat_maps(report: Report, images: Sequence[SourceImage], parts: Parts) -> di
         _, volume = slices[axial.sop_instance_uid, axial.frame]
         center = volume.point_mm(*axial.center_px, 0)
         crop = graded_crop(volume, 0, (center[0], center[1], center[2]), made.crop_mm, made.crop_px)
-        if _said(crop, finding.level, parts) == finding.grade:
+        around = crops_around(volume, 0, (center[0], center[1], center[2]), made)
+        if _said(around, finding.level, parts) == finding.grade:
             found[finding.level] = HeatMap(crop=crop, effect=effect(crop, finding.level, parts))
     return found
 
@@ -75,6 +77,6 @@ def _expected(crops: F32, level: Level, parts: Parts) -> F32:
     return np.asarray(p @ np.arange(p.shape[1]), dtype=np.float32)
 
 
-def _said(crop: F32, level: Level, parts: Parts) -> str:
-    p = parts.grader.predict_proba(parts.embedder.embed(crop[None]), [level])[0]
+def _said(crops: F32, level: Level, parts: Parts) -> str:
+    p = parts.grader.predict_proba(parts.embedder.embed(crops), [level] * len(crops)).mean(axis=0)
     return parts.info.scale.grades[int(p.argmax())]

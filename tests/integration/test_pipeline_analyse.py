@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from analytic_spine import (
     T2_TAGS,
+    CoreEmbedder,
     CoreGrader,
     Spine,
     axial_block,
@@ -386,3 +387,35 @@ def test_a_second_axial_series_fills_in_the_levels_the_first_does_not_show() -> 
     upper = [i for k, d in enumerate((4, 3)) for i in axial_block(SPINE, d, "1.2.3.8", start=1 + 5 * k)]
     report = _analyse([*study(SPINE, discs=(2, 1, 0)), *upper]).report
     assert _grades(report) == GRADES
+
+
+def test_a_grade_that_one_of_nine_crops_gives_alone_is_not_the_grade() -> None:
+    """The canal's centre is known to about a millimetre; what is said at one place and at none beside it is chance."""
+
+    class Fickle(CoreGrader):
+        def predict_proba(self, features: F32, levels: Sequence[Level]) -> F64:  # noqa: ARG002  # the protocol's
+            p = np.repeat(np.array([[1.0, 0.0, 0.0]]), len(features), axis=0)
+            p[4::9] = (0.0, 0.0, 1.0)  # the middle one of each slice
+            return p
+
+    findings = analyse_study("1.2.3", study(Spine()), replace(parts(), grader=Fickle())).report.findings
+    assert [one.grade for one in findings] == ["Normal/Mild"] * 5
+    assert [one.probabilities["Severe"] for one in findings] == pytest.approx([1 / 9] * 5)
+
+
+def test_the_nine_crops_lie_a_millimetre_apart() -> None:
+    class Watching(CoreEmbedder):
+        def embed(self, crops: F32) -> F32:
+            seen.extend(crops)
+            return super().embed(crops)
+
+    seen: list[F32] = []
+    used = parts()
+    analyse_study("1.2.3", study(Spine()), replace(used, embedder=Watching()))
+    px = round(used.preprocessing.crop_px / used.preprocessing.crop_mm)
+    assert px >= 1
+    for number in range(0, len(seen), 9):
+        first, middle, last = seen[number], seen[number + 4], seen[number + 8]
+        assert np.median(np.abs(first[px:, px:] - middle[:-px, :-px])) < 0.02, "up and to the viewer's left"
+        assert np.median(np.abs(last[:-px, :-px] - middle[px:, px:])) < 0.02
+        assert np.abs(first[px:, px:] - middle[:-px, :-px]).mean() < 0.5 * np.abs(first - middle).mean()
