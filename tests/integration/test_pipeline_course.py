@@ -32,7 +32,7 @@ from cauda.pipeline.series import series
 from cauda.pipeline.source import SourceImage
 from cauda.pipeline.volume import read_volumes
 
-AT_DISC_MM = 6.5  # the worst of a level's slices counts: the one at the disc or a neighbour, 4 mm away
+AT_DISC_MM = 8.5  # the worst of the slices within 5 mm of the level's point counts, and that is known to 3.5 mm
 IN_CANAL_MM = 7.0  # from its middle; the crop is 64 mm wide
 
 
