@@ -50,7 +50,7 @@ def test_every_report_in_every_class_validates_and_is_readable(kind: str, sop_cl
     report = REPORTS[kind]()
     path = saved(structured_report(report, given.sources(), given.context(), sop_class), tmp_path / "sr.dcm")
     assert errors(path) == []
-    dump = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True, check=False)
+    dump = subprocess.run(["dsrdump", "+Pl", str(path)], capture_output=True, text=True, check=False)
     assert dump.returncode == 0, dump.stderr
     for finding in report.findings:
         assert report.level_name(finding.level) in dump.stdout
